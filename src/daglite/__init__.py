@@ -1,0 +1,58 @@
+"""
+Typed, lazy DAGs whose every failure has a policy.
+
+    >>> from daglite import evaluate, task
+    >>> @task(retry=3, timeout=30)
+    ... def add(x: int, y: int) -> int:
+    ...     return x + y
+    >>> evaluate(add.bind(x=1, y=2))
+    3
+
+Names load on first use, so that ``import daglite`` costs next to nothing.
+"""
+
+from importlib import import_module as _import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backend": "core.protocols",
+    "Call": "core.call",
+    "Capabilities": "core.protocols",
+    "DagliteSettings": "settings",
+    "MapTaskFuture": "core.task",
+    "Middleware": "core.protocols",
+    "Next": "core.protocols",
+    "Outcome": "core.call",
+    "Policy": "policies",
+    "PolicySet": "policies",
+    "RetryPolicy": "policies",
+    "SequentialBackend": "backends.sequential",
+    "Task": "core.task",
+    "TaskFuture": "core.task",
+    "ThreadBackend": "backends.threads",
+    "TimeoutPolicy": "policies",
+    "build_graph": "core.builder",
+    "current_call": "core.current",
+    "evaluate": "evaluation",
+    "evaluate_async": "evaluation",
+    "find_backend": "backends.registry",
+    "get_global_settings": "settings",
+    "set_global_settings": "settings",
+    "task": "core.task",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'daglite' has no attribute {name!r}")
+    value = getattr(_import_module(f"daglite.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

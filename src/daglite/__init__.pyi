@@ -1,0 +1,54 @@
+from typing import Final
+
+from daglite.backends.registry import find_backend as find_backend
+from daglite.backends.sequential import SequentialBackend as SequentialBackend
+from daglite.backends.threads import ThreadBackend as ThreadBackend
+from daglite.core.builder import build_graph as build_graph
+from daglite.core.call import Call as Call
+from daglite.core.call import Outcome as Outcome
+from daglite.core.current import current_call as current_call
+from daglite.core.protocols import Backend as Backend
+from daglite.core.protocols import Capabilities as Capabilities
+from daglite.core.protocols import Middleware as Middleware
+from daglite.core.protocols import Next as Next
+from daglite.core.task import MapTaskFuture as MapTaskFuture
+from daglite.core.task import Task as Task
+from daglite.core.task import TaskFuture as TaskFuture
+from daglite.core.task import task as task
+from daglite.evaluation import evaluate as evaluate
+from daglite.evaluation import evaluate_async as evaluate_async
+from daglite.policies import Policy as Policy
+from daglite.policies import PolicySet as PolicySet
+from daglite.policies import RetryPolicy as RetryPolicy
+from daglite.policies import TimeoutPolicy as TimeoutPolicy
+from daglite.settings import DagliteSettings as DagliteSettings
+from daglite.settings import get_global_settings as get_global_settings
+from daglite.settings import set_global_settings as set_global_settings
+
+__version__: Final[str]
+__all__ = [
+    "Backend",
+    "Call",
+    "Capabilities",
+    "DagliteSettings",
+    "MapTaskFuture",
+    "Middleware",
+    "Next",
+    "Outcome",
+    "Policy",
+    "PolicySet",
+    "RetryPolicy",
+    "SequentialBackend",
+    "Task",
+    "TaskFuture",
+    "ThreadBackend",
+    "TimeoutPolicy",
+    "build_graph",
+    "current_call",
+    "evaluate",
+    "evaluate_async",
+    "find_backend",
+    "get_global_settings",
+    "set_global_settings",
+    "task",
+]

@@ -1,0 +1,118 @@
+"""
+Clocks: what time it is, and how to wait for the next thing to happen.
+
+The one module that reads the system's time.
+A kernel asks its clock for both, so a run on a `VirtualClock` never sleeps.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, final
+
+__all__ = ["Clock", "SystemClock", "VirtualClock"]
+
+Inbox = SimpleQueue[Any]
+"""Where other threads leave messages for a kernel."""
+
+
+class Clock(Protocol):
+    """What a kernel needs of time."""
+
+    def now(self) -> float:
+        """Seconds since some fixed moment; never goes back."""
+        ...
+
+    def wait(self, inbox: Inbox, until: float | None, outstanding: int) -> Any:
+        """
+        Wait for a message or a moment, whichever comes first.
+
+        Args:
+            inbox: Where messages arrive.
+            until: The moment, on this clock; None waits for a message alone.
+            outstanding: How many calls are under way that will send a message.
+
+        Returns:
+            The message, or None when the moment came first.
+        """
+        ...
+
+
+@final
+class SystemClock:
+    """Real time, from the monotonic clock of the system."""
+
+    now = staticmethod(time.monotonic)
+
+    def wait(self, inbox: Inbox, until: float | None, outstanding: int) -> Any:
+        if until is None:
+            return inbox.get()
+        seconds = until - self.now()
+        try:
+            if seconds <= 0:
+                return inbox.get_nowait()
+            return inbox.get(timeout=min(seconds, threading.TIMEOUT_MAX))
+        except Empty:
+            return None
+
+
+@final
+class VirtualClock:
+    """
+    Time that passes only when everybody waits: an hour of back-off costs nothing.
+
+    While real calls are under way (on threads, say) virtual time stands still.
+
+    Args:
+        start: What `now` says at first, in seconds.
+
+    Example:
+        >>> clock = VirtualClock()
+        >>> clock.advance(90)
+        >>> clock.now()
+        90.0
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = float(start)
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        self._held = 0
+
+    def now(self) -> float:
+        """Virtual seconds."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Let *seconds* pass, as a task that takes that long would."""
+        if not seconds >= 0:
+            raise ValueError(f"time can't go back: advance({seconds!r})")
+        self._now += seconds
+
+    def hold(self, calls: int) -> None:
+        """Count *calls* (may be negative) as simulated: they don't make time stand still."""
+        self._held += calls
+
+    def call_at(self, when: float, action: Callable[[], None]) -> None:
+        """Do *action* when virtual time reaches *when* while a kernel waits."""
+        heapq.heappush(self._events, (when, next(self._order), action))
+
+    def wait(self, inbox: Inbox, until: float | None, outstanding: int) -> Any:
+        while True:
+            if not inbox.empty() or outstanding > self._held:
+                return inbox.get()
+            event = self._events[0] if self._events else None
+            if event is not None and (until is None or event[0] <= until):
+                heapq.heappop(self._events)
+                self._now = max(self._now, event[0])
+                event[2]()
+                continue
+            if until is None:
+                raise RuntimeError("nothing is left that could end this wait: virtual time stops")
+            self._now = max(self._now, until)
+            return None

@@ -1,0 +1,294 @@
+"""
+Threads that run calls, and that can be given up for lost.
+
+    submit ─► SimpleQueue ─► worker thread ─► function ─► done(call, outcome)
+                                  │
+              cancel ─► interrupt and let go; another thread takes its place
+
+A worker whose call is cancelled never takes another call: an exception is set in its thread
+(`PyThreadState_SetAsyncExc`), which ends Python code at its next bytecode, but not a C call
+such as ``time.sleep`` or a read from a socket.  Until the thread ends it counts as abandoned.
+
+Races, and who closes them: a call that ends while it is cancelled is settled by its worker's
+lock.  A call that starts while it is cancelled is seen by one side at least, as the worker
+shows itself before it looks at `Call.cancelled`, and `cancel` sets that before it looks for
+the worker.
+
+Threads are daemons: the interpreter can exit while an abandoned one still runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import final
+from weakref import WeakSet
+
+from daglite.core.call import Call, Outcome
+from daglite.core.current import call_on_this_thread
+from daglite.core.protocols import Done
+from daglite.core.run import Run
+from daglite.exceptions import BackendError
+
+__all__ = ["ThreadPool", "lent_slot", "shared_pool", "shared_pools_exist"]
+
+
+@final
+class _Interrupted(BaseException):
+    """Set in a thread whose call isn't wanted any more."""
+
+
+@final
+class _Worker:
+    """One thread, as the pool sees it."""
+
+    __slots__ = ("call", "given_up", "lock", "thread")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.call: Call | None = None
+        self.given_up = False
+        self.thread: threading.Thread
+
+
+@final
+class ThreadPool:
+    """
+    Up to *size* threads, started as they are needed.
+
+    Args:
+        size: Calls that may run at the same time; abandoned ones don't count.
+        max_abandoned: Abandoned calls still running above which timed calls are refused.
+        name: Threads are called ``name-1``, ``name-2``, ...
+    """
+
+    def __init__(self, size: int, *, max_abandoned: int = 128, name: str = "daglite") -> None:
+        self.size = size
+        self._max_abandoned = max_abandoned
+        self._name = name
+        self._reset()
+        _pools.add(self)
+
+    def _reset(self) -> None:
+        self._queue: SimpleQueue[tuple[Call, Done] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._workers: set[_Worker] = set()
+        self._abandoned: list[threading.Thread] = []
+        self._started = 0
+        self._lent = 0
+        self._closed = False
+
+    @property
+    def abandoned(self) -> int:
+        """Calls that weren't wanted any more and still run."""
+        if not self._abandoned:
+            return 0
+        with self._lock:
+            self._abandoned = [t for t in self._abandoned if t.is_alive()]
+            return len(self._abandoned)
+
+    def submit(self, call: Call, done: Done) -> None:
+        """Queue *call*; the outcome goes to *done*, on the thread that ran it."""
+        if self._closed:
+            done(call, Outcome(error=BackendError(f"thread pool {self._name!r} is closed")))
+            return
+        if call.target.timed and self._abandoned and self.abandoned >= self._max_abandoned:
+            error = BackendError(
+                f"{self.abandoned} calls that ran out of time still run and can't be stopped "
+                f"(max_abandoned={self._max_abandoned}); give the functions timeouts of their "
+                "own, or raise the setting"
+            )
+            done(call, Outcome(error=error))
+            return
+        self._queue.put((call, done))
+        if len(self._workers) < self.size + self._lent:
+            self._grow()
+
+    def _grow(self) -> None:
+        with self._lock:
+            if self._closed or len(self._workers) >= self.size + self._lent:
+                return
+            worker = _Worker()
+            self._started += 1
+            worker.thread = threading.Thread(
+                target=self._main,
+                args=(worker, self._queue),
+                name=f"{self._name}-{self._started}",
+                daemon=True,
+            )
+            self._workers.add(worker)
+            worker.thread.start()
+
+    # -- on a worker's thread -----------------------------------------------------
+
+    def _main(self, worker: _Worker, queue: SimpleQueue[tuple[Call, Done] | None]) -> None:
+        try:
+            _here.pool = self
+            self._work(worker, queue)
+            # Wait for a canceller to be through with this thread, and take what it has set.
+            with worker.lock:
+                pass
+            for _ in range(2):
+                pass
+        except _Interrupted:
+            pass
+
+    def _work(self, worker: _Worker, queue: SimpleQueue[tuple[Call, Done] | None]) -> None:
+        here, name = call_on_this_thread, worker.thread.name
+        while not worker.given_up:
+            item = queue.get()
+            if item is None:
+                if self._leave(worker):
+                    return
+                continue
+            call, done = item
+            # In this order: see the head of this file.
+            worker.call = call
+            call.place = worker
+            if call.cancelled or call.run.stopped:
+                with worker.lock:
+                    worker.call = None
+                continue
+            now = call.run.kernel.now
+            here.call = call
+            call.worker = name
+            started = call.started = now()
+            try:
+                outcome = Outcome(call.invoke(), None, started)
+            except _Interrupted:
+                return
+            except BaseException as error:
+                outcome = Outcome(None, error, started)
+            outcome.ran = now() - started
+            outcome.worker = name
+            here.call = None
+            with worker.lock:
+                worker.call = None
+                if worker.given_up:
+                    return
+            done(call, outcome)
+            # Hold nothing of it while waiting for the next.
+            del item, call, done, outcome
+
+    def _leave(self, worker: _Worker) -> bool:
+        with self._lock:
+            if self._closed or len(self._workers) > self.size + self._lent:
+                self._workers.discard(worker)
+                return True
+            return False
+
+    # -- from any thread ----------------------------------------------------------
+
+    def cancel(self, call: Call) -> None:
+        """Drop *call* if it waits; if it runs, interrupt and give up its thread."""
+        call.cancelled = True
+        worker = call.place
+        if not isinstance(worker, _Worker):
+            return
+        with worker.lock:
+            if worker.call is not call or worker.given_up:
+                return
+            worker.given_up = True
+            if call.target.on_expiry != "abandon":
+                if call.on_cancel is not None:
+                    call.on_cancel()
+                _interrupt(worker.thread)
+        with self._lock:
+            self._workers.discard(worker)
+            self._abandoned.append(worker.thread)
+        self._grow()
+
+    def cancel_run(self, run: Run) -> None:
+        """The same for each call of *run*; `Run.stopped` keeps its other calls from starting."""
+        run.stopped = True
+        for worker in tuple(self._workers):
+            call = worker.call
+            if call is not None and call.run is run:
+                self.cancel(call)
+
+    def is_running(self, call: Call) -> bool:
+        """Whether the cancelled *call* still holds its thread."""
+        worker = call.place
+        return isinstance(worker, _Worker) and worker.call is call and worker.thread.is_alive()
+
+    def stack_of(self, call: Call) -> str | None:
+        """Where *call* stands now, as text."""
+        worker = call.place
+        if not isinstance(worker, _Worker) or worker.call is not call:
+            return None
+        frame = sys._current_frames().get(worker.thread.ident or 0)
+        return None if frame is None else "".join(traceback.format_stack(frame))
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[None]:
+        """One more thread for as long as a call of this pool waits for a run of its own."""
+        with self._lock:
+            self._lent += 1
+        self._grow()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lent -= 1
+            self._queue.put(None)
+
+    def close(self) -> None:
+        """Let the threads end once they are through with what they run; idempotent."""
+        with self._lock:
+            self._closed = True
+            for _ in self._workers:
+                self._queue.put(None)
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    # The thread can't end, nor its id be given to another, while its worker's lock is held.
+    ident = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(_Interrupted))
+
+
+class _Here(threading.local):
+    pool: ThreadPool | None = None
+
+
+_here = _Here()
+_pools: WeakSet[ThreadPool] = WeakSet()
+_shared: dict[tuple[int, int], ThreadPool] = {}
+_shared_lock = threading.Lock()
+
+
+def shared_pool(size: int, max_abandoned: int) -> ThreadPool:
+    """The process's pool of that size; made when first asked for."""
+    with _shared_lock:
+        pool = _shared.get((size, max_abandoned))
+        if pool is None:
+            pool = _shared[size, max_abandoned] = ThreadPool(size, max_abandoned=max_abandoned)
+        return pool
+
+
+def shared_pools_exist() -> bool:
+    """Whether this process has made a shared pool."""
+    return bool(_shared)
+
+
+def lent_slot() -> contextlib.AbstractContextManager[None]:
+    """While a run is nested in a call of a pool: a thread that takes the waiting one's place."""
+    return contextlib.nullcontext() if _here.pool is None else _here.pool.lend()
+
+
+def _after_fork() -> None:
+    """The child has none of the parent's threads."""
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    _here.pool = None
+    for pool in tuple(_pools):
+        pool._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

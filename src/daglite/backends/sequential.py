@@ -1,0 +1,85 @@
+"""Calls on the caller's thread, one at a time, in a fixed order."""
+
+from __future__ import annotations
+
+import threading
+from typing import ClassVar, final
+
+from daglite.backends.pool import ThreadPool
+from daglite.core.call import Call
+from daglite.core.protocols import Capabilities, Done
+from daglite.core.run import Run
+
+__all__ = ["SequentialBackend"]
+
+
+@final
+class SequentialBackend:
+    """
+    Runs calls in place; good for debugging, and for tasks that are quick.
+
+    A call with a timeout can't be left while it runs on the caller's own thread: it runs on a
+    helper thread, and the caller waits.
+
+    Args:
+        max_abandoned: Calls out of time but still running, above which new timed calls fail.
+    """
+
+    name: ClassVar[str] = "sequential"
+    capabilities: ClassVar[Capabilities] = Capabilities(in_place=True, cancel=True)
+    slots: ClassVar[int] = 1
+
+    def __init__(self, *, max_abandoned: int = 128) -> None:
+        self._max_abandoned = max_abandoned
+        self._lock = threading.Lock()
+        self._helpers: dict[Run, ThreadPool] = {}
+        self._idle: list[ThreadPool] = []
+
+    def __repr__(self) -> str:
+        return "SequentialBackend()"
+
+    def __reduce__(self) -> tuple[type[SequentialBackend], tuple[()]]:
+        return SequentialBackend, ()
+
+    def submit(self, call: Call, done: Done) -> None:
+        """Run the timed *call* on the run's helper thread."""
+        self._helper(call.run).submit(call, done)
+
+    def cancel(self, call: Call) -> None:
+        """Drop *call*, or interrupt and abandon it."""
+        self._helper(call.run).cancel(call)
+
+    def cancel_run(self, run: Run) -> None:
+        """End what *run* still has on its helper thread, and take that back."""
+        with self._lock:
+            helper = self._helpers.pop(run, None)
+        if helper is not None:
+            helper.cancel_run(run)
+            with self._lock:
+                self._idle.append(helper)
+
+    def is_running(self, call: Call) -> bool:
+        """Whether the cancelled *call* still runs."""
+        return self._helper(call.run).is_running(call)
+
+    def stack_of(self, call: Call) -> str | None:
+        """Where *call* stands now, as text."""
+        return self._helper(call.run).stack_of(call)
+
+    def close(self) -> None:
+        """End the idle helper threads."""
+        with self._lock:
+            for helper in self._idle:
+                helper.close()
+            self._idle.clear()
+
+    def _helper(self, run: Run) -> ThreadPool:
+        with self._lock:
+            helper = self._helpers.get(run)
+            if helper is None:
+                helper = self._helpers[run] = (
+                    self._idle.pop()
+                    if self._idle
+                    else ThreadPool(1, max_abandoned=self._max_abandoned, name="daglite-helper")
+                )
+            return helper

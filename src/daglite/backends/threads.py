@@ -1,0 +1,88 @@
+"""Calls on threads of this process."""
+
+from __future__ import annotations
+
+import weakref
+from typing import ClassVar, final
+
+from daglite.backends.pool import ThreadPool
+from daglite.core.call import Call
+from daglite.core.protocols import Capabilities, Done
+from daglite.core.run import Run
+from daglite.exceptions import BackendError
+
+__all__ = ["ThreadBackend"]
+
+
+@final
+class ThreadBackend:
+    """
+    Runs calls on a pool of threads.
+
+    Good for what waits (files, network) and for C code that releases the interpreter's lock.
+    A call that runs out of time is interrupted where Python allows; a C call isn't, and runs
+    on unheeded while another thread takes its place.
+
+    Args:
+        max_workers: Calls that may run at the same time, 1 or more.  The backend has a pool
+            of its own; `find_backend("threading")` is the one that shares the process's pool.
+        max_abandoned: Calls out of time but still running, above which new timed calls fail.
+    """
+
+    name: ClassVar[str] = "threading"
+    capabilities: ClassVar[Capabilities] = Capabilities(cancel=True)
+
+    def __init__(self, max_workers: int, *, max_abandoned: int = 128) -> None:
+        for field, value in (("max_workers", max_workers), ("max_abandoned", max_abandoned)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise BackendError(f"ThreadBackend: {field} is a number from 1 up, not {value!r}")
+        self._pool = ThreadPool(max_workers, max_abandoned=max_abandoned)
+        # Whoever forgets to close it leaves no idle threads behind.
+        weakref.finalize(self, self._pool.close)
+
+    @classmethod
+    def on(cls, pool: ThreadPool) -> ThreadBackend:
+        """A backend on a pool that others use too."""
+        backend = cls.__new__(cls)
+        backend._pool = pool
+        return backend
+
+    def __repr__(self) -> str:
+        return f"ThreadBackend(max_workers={self.slots})"
+
+    def __reduce__(self) -> tuple[type[ThreadBackend], tuple[int]]:
+        return ThreadBackend, (self.slots,)
+
+    @property
+    def slots(self) -> int:
+        """Calls that may run at the same time."""
+        return self._pool.size
+
+    @property
+    def abandoned(self) -> int:
+        """Calls out of time that still run."""
+        return self._pool.abandoned
+
+    def submit(self, call: Call, done: Done) -> None:
+        """Queue *call*."""
+        self._pool.submit(call, done)
+
+    def cancel(self, call: Call) -> None:
+        """Drop *call*, or interrupt and abandon it."""
+        self._pool.cancel(call)
+
+    def cancel_run(self, run: Run) -> None:
+        """Drop or abandon all calls of *run*."""
+        self._pool.cancel_run(run)
+
+    def is_running(self, call: Call) -> bool:
+        """Whether the cancelled *call* still runs."""
+        return self._pool.is_running(call)
+
+    def stack_of(self, call: Call) -> str | None:
+        """Where *call* stands now, as text."""
+        return self._pool.stack_of(call)
+
+    def close(self) -> None:
+        """Start nothing more; idle threads end."""
+        self._pool.close()

@@ -1,0 +1,14 @@
+"""
+Those who are told what happens in a run: they may watch it, and can't change it.
+
+Pass them to `evaluate(..., callbacks=[ProgressBar(), Logger(level="INFO")])`. A callback is any
+object with one or more of the methods of `ExecutionCallback`.
+"""
+
+from __future__ import annotations
+
+from daglite.callbacks.logger import Logger
+from daglite.callbacks.progress import ProgressBar
+from daglite.core.protocols import ExecutionCallback
+
+__all__ = ["ExecutionCallback", "Logger", "ProgressBar"]

@@ -1,0 +1,58 @@
+"""What is the same for every attempt: how a failed one is recorded, and how a call waits."""
+
+from __future__ import annotations
+
+from daglite.core.call import Call, Outcome
+from daglite.core.events import AttemptFailed, CallParked
+from daglite.exceptions import AttemptRecord, describe
+
+__all__ = ["park", "record_failure"]
+
+
+def record_failure(call: Call, outcome: Outcome, *, waited: float = 0.0, why: str = "") -> None:
+    """
+    Keep in the call's history, and tell, that this attempt failed; once for each attempt.
+
+    Args:
+        call: The attempt.
+        outcome: How it ended.
+        waited: Seconds of back-off before it.
+        why: What was wrong, where that isn't `Outcome.error`.
+    """
+    history = call.history
+    if history and history[-1].number >= call.attempt:
+        return
+    run, error = call.run, outcome.error
+    started = None if outcome.started is None else run.since(outcome.started)
+    told = why if error is None else describe(error)
+    history.append(
+        AttemptRecord(call.attempt, started, outcome.ran, waited, told, outcome.worker)
+    )
+    if error is not None:
+        run.emit(
+            AttemptFailed,
+            call.node_id,
+            call.node_name,
+            call.element,
+            call.attempt,
+            error,
+            outcome.ran,
+        )
+
+
+async def park(call: Call, seconds: float, reason: str) -> None:
+    """Wait *seconds*, holding no thread, no worker and no place in a map's window."""
+    if seconds <= 0:
+        return
+    call.run.emit(
+        CallParked, call.node_id, call.node_name, call.element, call.attempt, seconds, reason
+    )
+    crowd = call.crowd
+    if crowd is None:
+        await call.run.kernel.sleep(seconds)
+        return
+    crowd.parked(1)
+    try:
+        await call.run.kernel.sleep(seconds)
+    finally:
+        crowd.parked(-1)

@@ -1,0 +1,217 @@
+"""One attempt to run a task's function: what is passed down the chain, and what comes back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, final
+
+from daglite.core.run import Run
+from daglite.exceptions import AttemptRecord
+from daglite.policies.timeout import Expiry
+
+__all__ = ["Call", "Crowd", "Outcome", "Target"]
+
+
+class Target:
+    """
+    What calls of one task have in common; compiled once for a plan.
+
+    Attributes:
+        name: The task's name.
+        body: The plain function to run.
+        tags: The task's tags.
+        timed: Whether a timeout may end its calls.
+        on_expiry: What shall happen to a call that isn't wanted any more.
+        grace: Seconds such a call may take to end before it is reported.
+    """
+
+    __slots__ = ("body", "grace", "name", "on_expiry", "tags", "timed")
+
+    def __init__(
+        self,
+        name: str,
+        body: Callable[..., Any],
+        tags: tuple[str, ...] = (),
+        timed: bool = False,
+        on_expiry: Expiry | None = None,
+        grace: float = 5.0,
+    ) -> None:
+        self.name = name
+        self.body = body
+        self.tags = tags
+        self.timed = timed
+        self.on_expiry = on_expiry
+        self.grace = grace
+
+
+class Crowd(Protocol):
+    """Calls that are started as others end: a map."""
+
+    def parked(self, by: int) -> None:
+        """Count *by* (1 or -1) more of them as waiting."""
+        ...
+
+
+@final
+class Call:
+    """
+    One attempt: which function, with what, for which node, and the how-manieth time.
+
+    Attributes:
+        run: The run that it belongs to.
+        target: What it has in common with the task's other calls.
+        node_id: The node.
+        index: The node's place in the graph, from 0: the same in each run of the same graph.
+        element: Which element of a map, from 0; None outside of maps.
+        args: Arguments in call order, the last ones by name.
+        kwnames: Names of the last ones.
+        attempt: From 1.
+        started: When the function started to run, on the kernel's clock; set by the backend.
+        expires: When the whole call must be done, on the kernel's clock; None: never.
+        history: The attempts that have failed so far; shared by all attempts of a call.
+        crowd: The map that it is an element of, which is told when it is parked.
+        cancelled: Its outcome isn't wanted any more; if it hasn't started it needn't.
+        on_cancel: Called (from any thread) when it is cancelled, to end what it waits for.
+        worker: Name of the thread or process that runs it; set by the backend.
+        stack: Where it stood when its time was up, if the backend can tell.
+        place: Where it runs; for the backend alone.
+    """
+
+    __slots__ = (
+        "args",
+        "attempt",
+        "cancelled",
+        "crowd",
+        "done_before",
+        "element",
+        "expires",
+        "history",
+        "index",
+        "kwnames",
+        "node_id",
+        "on_cancel",
+        "place",
+        "results",
+        "run",
+        "stack",
+        "started",
+        "target",
+        "waiter",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        run: Run,
+        target: Target,
+        node_id: int,
+        index: int,
+        element: int | None,
+        args: tuple[Any, ...],
+        kwnames: tuple[str, ...],
+    ) -> None:
+        self.run = run
+        self.target = target
+        self.node_id = node_id
+        self.index = index
+        self.element = element
+        self.args = args
+        self.kwnames = kwnames
+        self.attempt = 1
+        self.started: float | None = None
+        self.cancelled = False
+        self.place: Any = None
+        self.worker: str | None = None
+        self.stack: str | None = None
+        self.on_cancel: Callable[[], None] | None = None
+        self.expires: float | None = None
+        self.waiter: Any = None
+        # The outcome of an attempt that was made before the chain was entered.
+        self.done_before: Outcome | None = None
+        self.history: list[AttemptRecord] = []
+        self.crowd: Crowd | None = None
+        # Results so far of a map that runs straight: their number is the element.
+        self.results: list[Any] | None = None
+
+    def again(self) -> Call:
+        """The next attempt of the same call."""
+        call = Call(
+            self.run,
+            self.target,
+            self.node_id,
+            self.index,
+            self.element,
+            self.args,
+            self.kwnames,
+        )
+        call.attempt = self.attempt + 1
+        call.expires = self.expires
+        call.history = self.history
+        call.crowd = self.crowd
+        return call
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+    @property
+    def node_name(self) -> str:
+        """The task's name."""
+        return self.target.name
+
+    def remaining(self) -> float | None:
+        """Seconds until the whole call must be done; None without such a limit."""
+        return None if self.expires is None else self.expires - self.run.kernel.now()
+
+    def invoke(self) -> Any:
+        """Run the function here and now."""
+        named = len(self.kwnames)
+        if not named:
+            return self.target.body(*self.args)
+        last = dict(zip(self.kwnames, self.args[-named:], strict=True))
+        return self.target.body(*self.args[:-named], **last)
+
+
+@final
+class Outcome:
+    """
+    How an attempt ended.
+
+    Attributes:
+        value: What the function returned, if it did.
+        error: What it raised, or what else went wrong; None when all is well.
+        started: When it started, on the kernel's clock; None: it never did.
+        ran: Seconds that it ran.
+        worker: Name of the thread or process.
+        note: Why nothing more was tried, where that isn't obvious.
+    """
+
+    __slots__ = ("error", "note", "ran", "started", "value", "worker")
+
+    def __init__(
+        self,
+        value: Any = None,
+        error: BaseException | None = None,
+        started: float | None = None,
+        ran: float = 0.0,
+        worker: str | None = None,
+    ) -> None:
+        self.value = value
+        self.error = error
+        self.started = started
+        self.ran = ran
+        self.worker = worker
+        self.note: str | None = None
+
+    @classmethod
+    def of_failure(cls, error: BaseException, started: float | None, ended: float) -> Outcome:
+        """The outcome of a call on this thread that raised *error*."""
+        ran = 0.0 if started is None else ended - started
+        return cls(None, error, started, ran, threading.current_thread().name)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the function returned."""
+        return self.error is None

@@ -1,0 +1,70 @@
+"""The call that runs on this thread, as the function that it runs may see it."""
+
+from __future__ import annotations
+
+import threading
+from typing import final
+
+from daglite.core.call import Call
+
+__all__ = ["CurrentCall", "call_on_this_thread", "current_call"]
+
+
+class _OnThisThread(threading.local):
+    call: Call | None = None
+
+
+call_on_this_thread = _OnThisThread()
+"""Set by whoever runs a call, around it."""
+
+
+@final
+class CurrentCall:
+    """
+    What a running function may know of its call.
+
+    Attributes:
+        run_id: The run.
+        node_id: The node; unique in this process.
+        node_name: The task's name.
+        element: Which element of a map, from 0; None outside of maps.
+        attempt: From 1.
+        remaining: Seconds until the whole call must be done; None: no such limit.
+        idempotency_key: The same for each attempt of this call, and for no other call.
+    """
+
+    __slots__ = (
+        "attempt",
+        "element",
+        "idempotency_key",
+        "node_id",
+        "node_name",
+        "remaining",
+        "run_id",
+    )
+
+    def __init__(self, call: Call) -> None:
+        self.run_id = call.run_id
+        self.node_id = call.node_id
+        self.node_name = call.node_name
+        self.element = call.element if call.results is None else len(call.results)
+        self.attempt = call.attempt
+        self.remaining = call.remaining()
+        element = "" if self.element is None else f"/{self.element}"
+        self.idempotency_key = f"{call.run_id}/{call.index}{element}"
+
+
+def current_call() -> CurrentCall:
+    """
+    Ask, from inside a task, about the call that is running.
+
+    Raises:
+        RuntimeError: No call of a run is running on this thread.
+    """
+    call = call_on_this_thread.call
+    if call is None:
+        raise RuntimeError(
+            "current_call() tells about the call of a task while evaluate() runs it, "
+            "but no such call is running on this thread"
+        )
+    return CurrentCall(call)

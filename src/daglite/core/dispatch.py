@@ -1,0 +1,107 @@
+"""
+The innermost link of every chain: hands a call to its backend and waits for the outcome.
+
+    chain ─► Dispatch ─► backend.submit ─► (a thread runs the function)
+                ▲                                     │ done(call, outcome)
+                └──── Completion ◄── inbox ◄──────────┘
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import final
+
+from daglite.core.call import Call, Outcome
+from daglite.core.current import call_on_this_thread
+from daglite.core.events import CallAbandoned
+from daglite.core.kernel import Cancelled, Completion
+from daglite.core.protocols import Backend
+
+__all__ = ["Dispatch", "run_here"]
+
+
+def run_here(call: Call) -> Outcome:
+    """Run *call* on this thread. A `KeyboardInterrupt` is the user's, and flies on."""
+    kernel = call.run.kernel
+    call.started = started = kernel.now()
+    outcome = Outcome(started=started)
+    outer, call_on_this_thread.call = call_on_this_thread.call, call
+    try:
+        outcome.value = call.invoke()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        outcome.error = error
+    finally:
+        call_on_this_thread.call = outer
+    outcome.ran = kernel.now() - started
+    outcome.worker = threading.current_thread().name
+    return outcome
+
+
+@final
+class Dispatch:
+    """Runs calls on *backend*; the end of a chain."""
+
+    __slots__ = ("_backend",)
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def __call__(self, call: Call) -> Outcome:
+        before = call.done_before
+        if before is not None:
+            call.done_before = None
+            return before
+        if not self._backend.capabilities.in_place:
+            return await self._elsewhere(call)
+        lane = call.run.lane
+        await lane.enter(call.run.kernel)
+        try:
+            if call.target.timed:
+                return await self._elsewhere(call)
+            return run_here(call)
+        finally:
+            lane.leave()
+
+    async def _elsewhere(self, call: Call) -> Outcome:
+        kernel = call.run.kernel
+        arrival: Completion[Outcome] = Completion(kernel)
+        call.waiter = arrival
+        kernel.outstanding += 1
+        self._backend.submit(call, _post)
+        try:
+            return await arrival
+        except Cancelled:
+            if not arrival.done:
+                kernel.outstanding -= 1
+                self._drop(call)
+            raise
+
+    def _drop(self, call: Call) -> None:
+        """End *call*, whose outcome isn't wanted any more, and say so if that doesn't work."""
+        backend, kernel = self._backend, call.run.kernel
+        call.stack = backend.stack_of(call)
+        backend.cancel(call)
+        if call.started is None:
+            return
+
+        def look() -> None:
+            if backend.is_running(call):
+                elapsed = kernel.now() - (call.started or 0.0)
+                call.run.emit(
+                    CallAbandoned, call.node_id, call.node_name, call.element, call.attempt, elapsed
+                )
+
+        kernel.call_later(call.target.grace, look)
+
+
+def _post(call: Call, outcome: Outcome) -> None:
+    """From the thread that ran *call*."""
+    call.run.kernel.post(_arrived, call, outcome)
+
+
+def _arrived(call: Call, outcome: Outcome) -> None:
+    if not call.cancelled:
+        call.run.kernel.outstanding -= 1
+        call.waiter.set(outcome)

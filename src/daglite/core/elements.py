@@ -1,0 +1,106 @@
+"""The calls of a map, made one by one from its sources: none is made before it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import product, zip_longest
+from math import prod
+from typing import Any
+
+from daglite.core.graph import MapTaskNode, NodeId, argument_names
+from daglite.exceptions import ParameterError
+
+__all__ = ["calls_of", "number_of_calls"]
+
+_END = object()
+
+
+def calls_of(node: MapTaskNode, values: Mapping[NodeId, Any]) -> Iterator[tuple[Any, ...]]:
+    """
+    Iterate over the arguments of each call of *node*, in order.
+
+    Args:
+        node: The map.
+        values: Node id -> result, for all that the map refers to.
+
+    Raises:
+        ParameterError: A source isn't iterable, or (while iterating) lengths differ.
+    """
+    args = _resolved(node, values)
+    names = tuple(argument_names(node))
+    sources = [_iterable(node, names[i], args[i]) for i in node.mapped]
+    if len(sources) == 1:
+        if len(args) == 1:
+            # zip makes the tuples of one that a call wants.
+            return zip(sources[0])  # noqa: B905 - nothing to be strict with
+        return _placed(args, node.mapped, zip(sources[0]))  # noqa: B905
+    if node.mode == "zip":
+        combined = _zipped(node, [names[i] for i in node.mapped], sources)
+    else:
+        combined = _combinations(sources)
+    return _placed(args, node.mapped, combined)
+
+
+def number_of_calls(node: MapTaskNode, values: Mapping[NodeId, Any]) -> int | None:
+    """How many calls *node* makes, if that is known beforehand."""
+    args = _resolved(node, values)
+    sources = [args[i] for i in node.mapped]
+    if not all(isinstance(source, Sized) for source in sources):
+        return None
+    lengths = [len(source) for source in sources]
+    return min(lengths) if node.mode == "zip" else prod(lengths)
+
+
+def _resolved(node: MapTaskNode, values: Mapping[NodeId, Any]) -> list[Any]:
+    args = list(node.args)
+    for i in node.refs:
+        args[i] = values[args[i]]
+    return args
+
+
+def _iterable(node: MapTaskNode, name: str, source: Any) -> Iterable[Any]:
+    if isinstance(source, (str, bytes, bytearray)):
+        problem = f"the {type(source).__name__} {source!r:.40}; return a list"
+    else:
+        try:
+            return iter(source)
+        except TypeError:
+            problem = f"a non-iterable {type(source).__name__}"
+    raise ParameterError(
+        f"task {node.name!r}: parameter {name!r} needs an iterable of elements, "
+        f"but the task before it returned {problem}"
+    )
+
+
+def _placed(
+    args: Sequence[Any], places: tuple[int, ...], combined: Iterable[tuple[Any, ...]]
+) -> Iterator[tuple[Any, ...]]:
+    row = list(args)
+    for elements in combined:
+        for place, element in zip(places, elements, strict=True):
+            row[place] = element
+        yield tuple(row)
+
+
+def _zipped(
+    node: MapTaskNode, names: list[str], sources: list[Iterable[Any]]
+) -> Iterator[tuple[Any, ...]]:
+    for count, row in enumerate(zip_longest(*sources, fillvalue=_END)):
+        if any(element is _END for element in row):
+            short = [n for n, element in zip(names, row, strict=True) if element is _END]
+            raise ParameterError(
+                f"task {node.name!r}: .zip() needs iterables of equal length, "
+                f"but {short} ended after {count} elements and others did not"
+            )
+        yield row
+
+
+def _combinations(sources: list[Iterable[Any]]) -> Iterator[tuple[Any, ...]]:
+    # Only the first source is gone through once; the others must be kept.
+    first, *others = sources
+    kept = [tuple(source) for source in others]
+    for element in first:
+        for rest in product(*kept):
+            yield (element, *rest)
+
+

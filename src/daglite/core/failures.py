@@ -1,0 +1,72 @@
+"""From a failed call to the error that `evaluate` raises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from daglite.core.attempts import record_failure
+from daglite.core.call import Call, Outcome
+from daglite.core.graph import GraphNode, NodeId
+from daglite.exceptions import ExecutionError, as_execution_error, describe
+
+__all__ = ["error_of_call", "error_of_node"]
+
+
+def error_of_call(call: Call, outcome: Outcome, nodes: Mapping[NodeId, GraphNode]) -> ExecutionError:
+    """The error for *call*, which finally ended as the failed *outcome*."""
+    assert outcome.error is not None
+    record_failure(call, outcome)
+    return error_of_node(
+        nodes[call.node_id], outcome.error, nodes, call=call, element=call.element, note=outcome.note
+    )
+
+
+def error_of_node(
+    node: GraphNode,
+    error: BaseException,
+    nodes: Mapping[NodeId, GraphNode],
+    *,
+    call: Call | None = None,
+    element: int | None = None,
+    note: str | None = None,
+) -> ExecutionError:
+    """
+    The error for *node*.
+
+    Args:
+        node: Which one failed.
+        error: What it raised.
+        nodes: The graph, for the path.
+        call: The failed call with its history; None when it never came to one.
+        element: Which element of a map, from 0.
+        note: Why nothing more was tried.
+    """
+    path, ids = _path(node, nodes, element)
+    attempts = () if call is None else tuple(call.history)
+    times = f" after {len(attempts)} attempts" if len(attempts) > 1 else ""
+    message = f"task {path[-1]!r} failed{times}: {describe(error)}"
+    if note:
+        message += f"; not tried again: {note}"
+    return as_execution_error(
+        message,
+        original=error,
+        node_id=node.id,
+        node_name=node.name,
+        execution_path=path,
+        path_ids=ids,
+        attempts=attempts,
+    )
+
+
+def _path(
+    node: GraphNode, nodes: Mapping[NodeId, GraphNode], element: int | None
+) -> tuple[list[str], list[NodeId]]:
+    """Names and ids from a root of the graph to *node*, along each node's first input."""
+    names = [node.name if element is None else f"{node.name}[{element}]"]
+    ids = [node.id]
+    while node.dependencies:
+        node = nodes[node.dependencies[0]]
+        if node.kind != "gather":
+            names.append(node.name)
+            ids.append(node.id)
+    return names[::-1], ids[::-1]

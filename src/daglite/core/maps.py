@@ -1,0 +1,208 @@
+"""
+A map under way: calls are made as places become free, and none is held ready.
+
+The window of calls under way is a small multiple of the backend's slots.  For calls that take
+next to no time it grows, so that the threads needn't be woken for each; calls that are parked
+don't count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Protocol, final
+
+from daglite.core.call import Call, Outcome
+from daglite.core.elements import calls_of, number_of_calls
+from daglite.core.failures import error_of_call, error_of_node
+from daglite.core.graph import MapTaskNode, NodeId
+from daglite.core.kernel import Activity
+from daglite.core.plan import Step
+from daglite.core.run import Run
+from daglite.exceptions import ExecutionError
+
+__all__ = ["MapRun"]
+
+_PER_SLOT = 2
+"""Calls under way for each slot of the backend, to begin with."""
+
+_MOST_PER_SLOT = 128
+"""The same, when calls take next to no time."""
+
+_LATENCY = 0.004
+"""Seconds of work that may lie ready: how long a cancelled call can have waited in vain."""
+
+_MOST_PARKED = 10_000
+"""Parked calls of a map above which no further elements are started."""
+
+_SLICE = 256
+"""Elements that run in place before others get their turn."""
+
+
+class Scheduler(Protocol):
+    """What a map needs of the engine."""
+
+    run: Run
+    values: dict[NodeId, Any]
+
+    @property
+    def nodes(self) -> Any: ...
+    def enter(self, call: Call, step: Step, on_done: Any) -> None: ...
+    def outcome_of(self, activity: Activity[Outcome]) -> Outcome | None: ...
+    def complete(self, node_id: NodeId, value: Any) -> None: ...
+    def fail(self, error: ExecutionError, node_id: NodeId, element: int | None) -> None: ...
+    def release(self, node: MapTaskNode) -> None: ...
+    def resume_map(self, mapping: MapRun) -> None: ...
+
+
+@final
+class MapRun:
+    """
+    The state of one map of one run.
+
+    `results` has an entry for each element that was started; `pump` starts as many as fit.
+    """
+
+    def __init__(self, engine: Scheduler, node: MapTaskNode, step: Step, index: int) -> None:
+        self.node = node
+        self.step = step
+        self.results: list[Any] = []
+        self.total = number_of_calls(node, engine.values)
+        self._engine = engine
+        self._index = index
+        self._calls: Iterator[tuple[Any, ...]] | None = None
+        self._under_way = 0
+        self._parked = 0
+        self._finished = 0
+        self._exhausted = False
+        self._failed = False
+        self._in_place = step.backend.capabilities.in_place
+        self._slots = step.backend.slots
+        self._window = self._slots if self._in_place else self._slots * _PER_SLOT
+        self._mark = engine.run.kernel.now()
+        self._marked = 0
+
+    def take_over(
+        self, calls: Iterator[tuple[Any, ...]], results: list[Any], args: Any, before: Outcome
+    ) -> None:
+        """Go on where a straight run met the failed element ``len(results)``."""
+        self._calls, self.results, self._finished = calls, results, len(results)
+        self._begin(args, before)
+
+    # -- starting -----------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Start elements while there are places."""
+        if self._calls is None and not self._open():
+            return
+        for _ in range(_SLICE if self._in_place else _MOST_PER_SLOT * self._slots):
+            if self._exhausted or self._failed or self._engine.run.stopped:
+                break
+            if self._under_way >= self._window or self._parked >= _MOST_PARKED:
+                return
+            args = self._next()
+            if args is not None:
+                self._begin(args)
+        else:
+            self._engine.resume_map(self)
+            return
+        self._settle()
+
+    def _open(self) -> bool:
+        try:
+            self._calls = calls_of(self.node, self._engine.values)
+        except Exception as error:
+            self._fail(error_of_node(self.node, error, self._engine.nodes))
+            return False
+        return True
+
+    def _next(self) -> tuple[Any, ...] | None:
+        assert self._calls is not None
+        try:
+            return next(self._calls)
+        except StopIteration:
+            self._exhausted = True
+        except Exception as error:
+            self._fail(error_of_node(self.node, error, self._engine.nodes))
+        return None
+
+    def _begin(self, args: tuple[Any, ...], before: Outcome | None = None) -> None:
+        engine, step = self._engine, self.step
+        element = len(self.results)
+        self.results.append(None)
+        self._under_way += 1
+        call = Call(
+            engine.run, step, self.node.id, self._index, element, args, self.node.kwnames
+        )
+        if step.bare and not self._in_place:
+            engine.run.kernel.outstanding += 1
+            step.backend.submit(call, self._post)
+            return
+        call.crowd = self
+        call.done_before = before
+        engine.enter(call, step, partial(self._ended, call))
+
+    def parked(self, by: int) -> None:
+        """A call waits, or goes on: it takes no place in the window meanwhile."""
+        self._parked += by
+        self._under_way -= by
+        if by > 0 and not self._failed:
+            self._engine.resume_map(self)
+
+    # -- ending -------------------------------------------------------------------
+
+    def _post(self, call: Call, outcome: Outcome) -> None:
+        """From the thread that ran a bare call."""
+        self._engine.run.kernel.post(self._arrived, call, outcome)
+
+    def _arrived(self, call: Call, outcome: Outcome) -> None:
+        self._engine.run.kernel.outstanding -= 1
+        self._take(call, outcome)
+        if self._under_way <= self._window // 2:
+            self._adapt()
+            self.pump()
+
+    def _ended(self, call: Call, activity: Activity[Outcome]) -> None:
+        outcome = self._engine.outcome_of(activity)
+        if outcome is None:
+            return
+        self._take(call, outcome)
+        # In place, `pump` itself is what called this.
+        if not self._in_place:
+            self.pump()
+        elif self._under_way == 0 and self._exhausted:
+            self._settle()
+
+    def _take(self, call: Call, outcome: Outcome) -> None:
+        self._under_way -= 1
+        if outcome.error is None:
+            assert call.element is not None
+            self.results[call.element] = outcome.value
+            self._finished += 1
+            self._engine.run.tell_progress(self.node, self._finished, self.total)
+        else:
+            self._fail(error_of_call(call, outcome, self._engine.nodes), call.element)
+
+    def _fail(self, error: ExecutionError, element: int | None = None) -> None:
+        if not self._failed:
+            self._failed = True
+            self._engine.release(self.node)
+            self._engine.fail(error, self.node.id, element)
+
+    def _settle(self) -> None:
+        if self._exhausted and not self._failed and self._finished == len(self.results):
+            # Settled once: nothing is left that could call this again.
+            self._failed = True
+            self._engine.release(self.node)
+            self._engine.complete(self.node.id, self.results)
+
+    def _adapt(self) -> None:
+        """Size the window by how many calls ended in the time since it was last looked at."""
+        now = self._engine.run.kernel.now()
+        ended = self._finished - self._marked
+        if ended >= self._window // 2:
+            rate = ended / max(now - self._mark, 1e-6)
+            fits = int(rate * _LATENCY)
+            least, most = self._slots * _PER_SLOT, self._slots * _MOST_PER_SLOT
+            self._window = min(max(fits, least), most, self._window * 4)
+            self._mark, self._marked = now, self._finished

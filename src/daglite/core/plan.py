@@ -1,0 +1,56 @@
+"""How a graph will be run: for each task its policies, its backend and its compiled chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, final
+
+from daglite.core.body import body_of
+from daglite.core.call import Target
+from daglite.core.graph import TaskInfo
+from daglite.core.protocols import Backend, Next
+from daglite.policies import PolicySet
+
+__all__ = ["Compile", "Step"]
+
+
+@final
+class Step(Target):
+    """
+    What a plan says of a task; compiled once, however many nodes the task has.
+
+    Attributes:
+        policies: Resolved; `PolicySet.origins` tells where each came from.
+        backend: Runs the calls.
+        enter: The compiled chain, or the bare dispatch where there are no policies.
+        bare: There is no chain.
+        straight: Untimed, in place, and nothing to do unless a call fails.
+    """
+
+    __slots__ = ("backend", "bare", "enter", "policies", "straight")
+
+    def __init__(
+        self,
+        task: TaskInfo,
+        policies: PolicySet,
+        backend: Backend,
+        enter: Next,
+        *,
+        bare: bool,
+        passive: bool,
+    ) -> None:
+        timeout = policies.timeout
+        body: Callable[..., Any] = body_of(task.func)
+        super().__init__(task.name, body, task.tags, timed=timeout is not None)
+        if timeout is not None:
+            self.on_expiry = timeout.on_expiry
+            self.grace = timeout.grace
+        self.policies = policies
+        self.backend = backend
+        self.enter = enter
+        self.bare = bare
+        self.straight = (bare or passive) and not self.timed and backend.capabilities.in_place
+
+
+Compile: TypeAlias = Callable[[TaskInfo], Step]
+"""Makes the step of a task; raises `PolicyError` for what the backend can't promise."""

@@ -1,0 +1,102 @@
+"""What can be plugged in: backends, middlewares, callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from daglite.core.call import Call, Outcome
+from daglite.core.events import Event
+from daglite.core.run import Run
+
+__all__ = ["Backend", "Capabilities", "Done", "ExecutionCallback", "Middleware", "Next"]
+
+Done: TypeAlias = Callable[[Call, Outcome], None]
+"""Takes the outcome of a call, from any thread."""
+
+Next: TypeAlias = Callable[[Call], Awaitable[Outcome]]
+"""The rest of a chain."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """
+    What a backend can promise.
+
+    Attributes:
+        in_place: Untimed calls run on the caller's thread, one at a time.
+        cancel: It can interrupt a call, where Python allows.
+        kill: It can end a call for certain.
+    """
+
+    in_place: bool = False
+    cancel: bool = False
+    kill: bool = False
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """
+    Runs calls; knows no graph and no policy.
+
+    `submit` returns at once and calls *done* exactly once, from any thread, unless the call
+    or its run is cancelled first.  Whatever the function raises is an `Outcome`; `submit`
+    itself raises nothing for it.  When the function starts, `Call.started` is set.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def capabilities(self) -> Capabilities: ...
+    @property
+    def slots(self) -> int:
+        """How many calls can run at the same time."""
+        ...
+
+    def submit(self, call: Call, done: Done) -> None: ...
+
+    def cancel(self, call: Call) -> None:
+        """Drop *call* if it hasn't started, else end or abandon it; its outcome isn't wanted."""
+        ...
+
+    def cancel_run(self, run: Run) -> None:
+        """The same for all calls of *run*."""
+        ...
+
+    def is_running(self, call: Call) -> bool:
+        """Whether the cancelled *call* still runs somewhere."""
+        ...
+
+    def stack_of(self, call: Call) -> str | None:
+        """Where *call* stands now, as text; None if that can't be told."""
+        ...
+
+    def close(self) -> None:
+        """Start nothing more, and give back what the backend holds."""
+        ...
+
+
+class Middleware(Protocol):
+    """
+    A policy in action: passes a call on, and gets its outcome back.
+
+    A task's exception never flies through the chain (it is `Outcome.error`); only a
+    cancellation does, and must be let through.
+    """
+
+    async def __call__(self, call: Call, call_next: Next, /) -> Outcome: ...
+
+
+class ExecutionCallback(Protocol):
+    """
+    Is told what happens in a run, on the thread of `evaluate`.
+
+    A callback may have any of these methods and needn't have all.  One that raises is
+    reported once and doesn't harm the run.
+    """
+
+    def on_node_start(self, node_id: int, node_name: str) -> None: ...
+    def on_node_complete(self, node_id: int, result: Any) -> None: ...
+    def on_node_error(self, node_id: int, error: Exception) -> None: ...
+    def on_event(self, event: Event) -> None: ...

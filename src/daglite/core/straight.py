@@ -1,0 +1,271 @@
+"""
+A graph that runs in place from its first node to its last: no scheduler at all.
+
+Chains that do nothing unless a call fails are not entered.  At the first failure of a call
+that may be tried again, the rest of the graph is handed to an `Engine`, whose chain finds the
+outcome of the first attempt in the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, final
+
+from daglite.core.call import Call, Outcome, Target
+from daglite.core.current import call_on_this_thread
+from daglite.core.elements import calls_of, number_of_calls
+from daglite.core.engine import Engine
+from daglite.core.failures import error_of_call, error_of_node
+from daglite.core.graph import GatherNode, GraphNode, MapTaskNode, NodeId, TaskInfo, TaskNode
+from daglite.core.plan import Step
+from daglite.core.run import Run
+from daglite.exceptions import ExecutionError, RunCancelledError, filled
+
+__all__ = ["run_straight"]
+
+_LOOK_EVERY = 64
+"""Elements of a watched map between two looks at the clock."""
+
+
+def run_straight(
+    run: Run, nodes: Mapping[NodeId, GraphNode], root: NodeId, steps: Mapping[TaskInfo, Step]
+) -> Any:
+    """
+    Run *nodes* in their order, and return the value of *root*.
+
+    Every step must be `Step.straight`.
+
+    Raises:
+        ExecutionError: A node failed.
+    """
+    outer = call_on_this_thread.call
+    try:
+        return _Straight(run, nodes, root, steps).execute()
+    except _HandedOver as rest:
+        return rest.engine.execute()
+    finally:
+        call_on_this_thread.call = outer
+
+
+@final
+class _HandedOver(Exception):
+    """The rest is for an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
+
+@final
+class _Element:
+    """Where a map stands: which arguments it is at, and whether its function is running."""
+
+    __slots__ = ("args", "began", "calling")
+
+    def __init__(self) -> None:
+        self.args: tuple[Any, ...] = ()
+        self.began: float | None = None
+        self.calling = False
+
+
+@final
+class _Straight:
+    def __init__(
+        self,
+        run: Run,
+        nodes: Mapping[NodeId, GraphNode],
+        root: NodeId,
+        steps: Mapping[TaskInfo, Step],
+    ) -> None:
+        self._run = run
+        self._nodes = nodes
+        self._root = root
+        self._steps = steps
+        self._values: dict[NodeId, Any] = {}
+        self._last = _last_uses(nodes)
+        # What `current_call` sees: one object for the whole run, changed as it goes.
+        self._spot = Call(run, Target("", print), 0, 0, None, (), ())
+
+    def execute(self) -> Any:
+        run, steps, values, spot = self._run, self._steps, self._values, self._spot
+        announce = run.announce if run.listeners.any else None
+        now = run.kernel.now
+        call_on_this_thread.call = spot
+        for index, node in enumerate(self._nodes.values()):
+            if run.cancelled:
+                raise filled(RunCancelledError("the run was cancelled"))
+            if type(node) is not TaskNode:
+                values[node.id] = self._gathered(node) if type(node) is GatherNode else (
+                    self._mapped(node, index)
+                )
+                self._let_go(node)
+                continue
+            node_id, task, args, kwnames, refs = node
+            if refs:
+                args = self._taken(node_id, args, refs)
+            spot.target = step = steps[task]
+            spot.node_id = node_id
+            spot.index = index
+            if announce is not None:
+                announce(node, None)
+            began = now()
+            try:
+                if kwnames:
+                    spot.args, spot.kwnames = args, kwnames
+                    value = spot.invoke()
+                else:
+                    value = step.body(*args)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                raise self._failed(node, index, args, began, error) from None
+            values[node_id] = value
+            if announce is not None:
+                run.tell_complete(node, value)
+        return values[self._root]
+
+    # -- values -------------------------------------------------------------------
+
+    def _taken(
+        self, node_id: NodeId, args: tuple[Any, ...], refs: tuple[int, ...]
+    ) -> tuple[Any, ...]:
+        """The arguments, results in their places; those nobody else needs are let go."""
+        values, last, filled_in = self._values, self._last, list(args)
+        for place in refs:
+            filled_in[place] = values[args[place]]
+        for place in refs:
+            dep = args[place]
+            if last[dep] == node_id:
+                values.pop(dep, None)
+        return tuple(filled_in)
+
+    def _let_go(self, node: MapTaskNode | GatherNode) -> None:
+        for dep in node.dependencies:
+            if self._last[dep] == node.id:
+                self._values.pop(dep, None)
+
+    # -- gathers and maps ---------------------------------------------------------
+
+    def _gathered(self, node: GatherNode) -> Any:
+        args = list(node.args)
+        for place in node.refs:
+            args[place] = self._values[args[place]]
+        try:
+            return node.build(args)
+        except Exception as error:
+            raise self._told(error_of_node(node, error, self._nodes), node) from None
+
+    def _mapped(self, node: MapTaskNode, index: int) -> list[Any]:
+        run, spot, step = self._run, self._spot, self._steps[node.task]
+        spot.target, spot.node_id, spot.index = step, node.id, index
+        results: list[Any] = []
+        spot.results = results
+        at = _Element()
+        calls: Iterator[tuple[Any, ...]] = iter(())
+        try:
+            total = number_of_calls(node, self._values)
+            if run.listeners.any:
+                run.announce(node, total)
+            calls = calls_of(node, self._values)
+            if run.listeners.on_event is not None or not step.bare or node.kwnames:
+                self._watched(node, calls, at, results, total)
+            else:
+                body, add = step.body, results.append
+                for at.args in calls:
+                    at.calling = True
+                    add(body(*at.args))
+                    at.calling = False
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise self._failed_map(node, index, calls, at, results, error) from None
+        finally:
+            spot.results = None
+        if run.listeners.any:
+            run.tell_complete(node, results)
+        return results
+
+    def _watched(
+        self,
+        node: MapTaskNode,
+        calls: Iterator[tuple[Any, ...]],
+        at: _Element,
+        results: list[Any],
+        total: int | None,
+    ) -> None:
+        """The same loop, with the time taken, progress told, and arguments passed by name."""
+        run, spot, body, kwnames = self._run, self._spot, self._spot.target.body, node.kwnames
+        now, add = run.kernel.now, results.append
+        for at.args in calls:
+            at.began = now()
+            at.calling = True
+            if kwnames:
+                spot.args, spot.kwnames = at.args, kwnames
+                add(spot.invoke())
+            else:
+                add(body(*at.args))
+            at.calling = False
+            if not len(results) % _LOOK_EVERY:
+                run.tell_progress(node, len(results), total)
+            if run.cancelled:
+                raise filled(RunCancelledError("the run was cancelled"))
+
+    # -- failures -----------------------------------------------------------------
+
+    def _failed(
+        self, node: TaskNode, index: int, args: tuple[Any, ...], began: float, error: BaseException
+    ) -> Exception:
+        """The error for *node*, or the engine that shall go on from here."""
+        step, run = self._steps[node.task], self._run
+        call = Call(run, step, node.id, index, None, args, node.kwnames)
+        outcome = Outcome.of_failure(error, began, run.kernel.now())
+        if step.bare:
+            return self._told(error_of_call(call, outcome, self._nodes), node)
+        engine = self._engine(node.id)
+        call.done_before = outcome
+        engine.adopt(call, step)
+        return _HandedOver(engine)
+
+    def _failed_map(
+        self,
+        node: MapTaskNode,
+        index: int,
+        calls: Iterator[tuple[Any, ...]],
+        at: _Element,
+        results: list[Any],
+        error: BaseException,
+    ) -> Exception:
+        step, run = self._steps[node.task], self._run
+        if not at.calling:
+            if isinstance(error, RunCancelledError):
+                return error
+            return self._told(error_of_node(node, error, self._nodes), node)
+        outcome = Outcome.of_failure(error, at.began, run.kernel.now())
+        if not step.bare:
+            engine = self._engine(node.id)
+            engine.adopt_map(node, step, calls, results, at.args, outcome)
+            return _HandedOver(engine)
+        call = Call(run, step, node.id, index, len(results), at.args, node.kwnames)
+        error = error_of_call(call, outcome, self._nodes)
+        run.tell_failure(node, error, len(results))
+        return error
+
+    def _engine(self, begun: NodeId) -> Engine:
+        return Engine(
+            self._run, self._nodes, self._root, self._steps, values=self._values, begun=begun
+        )
+
+    def _told(self, error: ExecutionError, node: GraphNode) -> ExecutionError:
+        self._run.tell_failure(node, error, None)
+        return error
+
+
+def _last_uses(nodes: Mapping[NodeId, GraphNode]) -> dict[NodeId, NodeId]:
+    """Node id -> id of the last node that needs its value."""
+    last: dict[NodeId, NodeId] = {}
+    for node_id, node in nodes.items():
+        if node.refs:
+            args = node.args
+            for place in node.refs:
+                last[args[place]] = node_id
+    return last

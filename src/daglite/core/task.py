@@ -1,0 +1,594 @@
+"""
+Tasks, and the futures that binding them makes.
+
+    @task ─► Task ── bind ─────────► TaskFuture ── then · join ─► TaskFuture
+               │  └─ extend · zip ─► MapTaskFuture ── join ─────► TaskFuture
+               └─ fix · with_options ─► Task     └─ map ────────► MapTaskFuture
+
+Nothing runs here: a future only remembers what to call with what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sized,
+)
+from datetime import timedelta
+from typing import Any, Generic, Protocol, TypeVar, final, overload
+
+from typing_extensions import ParamSpec
+
+from daglite._codec import function_from_state, function_state
+from daglite.core.future import BaseTaskFuture
+from daglite.core.gather import PLAIN, gather
+from daglite.core.graph import GraphBuilder, MapMode, MapTaskNode, TaskNode, new_id
+from daglite.core.signature import Signature
+from daglite.exceptions import ParameterError, TaskConfigurationError
+from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, policies_from_options
+from daglite.policies.base import NOT_GIVEN
+
+__all__ = ["MapTaskFuture", "OneShot", "Task", "TaskFuture", "task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+E = TypeVar("E")
+
+Bound = tuple[tuple[Any, ...], tuple[int, ...], tuple[GraphBuilder, ...]]
+
+
+@final
+class OneShot:
+    """
+    Elements from an iterator, which can be gone through once only.
+
+    Raises:
+        ParameterError: (from `iter`) An earlier run has used it up.
+    """
+
+    __slots__ = ("_iterator", "_what")
+
+    def __init__(self, iterator: Iterator[Any], what: str) -> None:
+        self._iterator: Iterator[Any] | None = iterator
+        self._what = what
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator, self._iterator = self._iterator, None
+        if iterator is None:
+            raise ParameterError(
+                f"{self._what} was given an iterator, which an earlier run has used up; "
+                "give it a list, or something else that can be iterated again"
+            )
+        return iterator
+
+
+@final
+class Task(Generic[P, R_co]):
+    """
+    A function with a name, a backend and policies; made by `task`.
+
+    Immutable.  A task isn't called: `bind` it and `evaluate` the future, or call `func`.
+
+    Attributes:
+        func: The plain function.
+        name: For messages, events and rules.
+        description: The first line of the function's docstring, unless given.
+        backend: A backend's name or the backend itself; None leaves it to `evaluate`.
+        tags: Words that rules and callbacks can select tasks by.
+        policies: What was said about retries, timeouts and the like.
+        fixed: Parameter name -> argument, for those bound by `fix`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_simple",
+        "backend",
+        "description",
+        "fixed",
+        "func",
+        "name",
+        "policies",
+        "signature",
+        "tags",
+    )
+
+    func: Callable[P, R_co]
+    name: str
+    description: str
+    backend: Any
+    tags: tuple[str, ...]
+    policies: PolicySet
+    fixed: Mapping[str, Any]
+    signature: Signature
+
+    def __init__(
+        self,
+        func: Callable[P, R_co],
+        *,
+        name: str,
+        description: str,
+        backend: Any,
+        tags: tuple[str, ...],
+        policies: PolicySet,
+        signature: Signature,
+        fixed: Mapping[str, Any],
+    ) -> None:
+        write = super().__setattr__
+        write("func", func)
+        write("name", name)
+        write("description", description)
+        write("backend", backend)
+        write("tags", tags)
+        write("policies", policies)
+        write("signature", signature)
+        write("fixed", fixed)
+        # A call that names all parameters in order needs no arranging.
+        plain = signature.positional == len(signature.names) and not fixed
+        write("_simple", signature.names if plain else None)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(
+            f"task {self.name!r} can't be changed; with_options({name}=...) makes another"
+        )
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"task {self.name!r} can't be changed")
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}({', '.join(self._unbound())})>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rest = {
+            "name": self.name,
+            "description": self.description,
+            "backend": self.backend,
+            "tags": self.tags,
+            "policies": self.policies,
+            "fixed": dict(self.fixed),
+        }
+        return _load_task, (function_state(self.func), rest)
+
+    # -- binding ------------------------------------------------------------------
+
+    def bind(self, /, *args: Any, **kwargs: Any) -> TaskFuture[R_co]:
+        """
+        One call of this task, with values or with futures of them.
+
+        Futures inside lists, tuples, sets, dicts and dataclasses are found and awaited too.
+
+        Raises:
+            ParameterError: Arguments that are bound already, unknown, or missing.
+        """
+        if args or tuple(kwargs) != self._simple:
+            values, kwnames = self._arranged("bind", self._named("bind", args, kwargs))
+        else:
+            values, kwnames = tuple(kwargs.values()), ()
+        linked, refs, deps = _link(values)
+        return TaskFuture(TaskNode(new_id(), self, linked, kwnames, refs), deps)
+
+    def fix(self, /, **kwargs: Any) -> Task[..., R_co]:
+        """
+        A task with some parameters bound, to bind the others later.
+
+        Raises:
+            ParameterError: Arguments that are bound already, or unknown.
+        """
+        self._check_overlap("fix", kwargs)
+        self._check_unknown("fix", kwargs)
+        return self._changed(fixed={**self.fixed, **kwargs})
+
+    def extend(self, /, **kwargs: Any) -> MapTaskFuture[R_co]:
+        """
+        One call for each combination of elements; the first keyword varies slowest.
+
+        Each argument is an iterable of elements, or a future of one.
+
+        Raises:
+            ParameterError: Arguments that are bound already, not iterable, unknown, or missing.
+        """
+        return self._fan_out("extend", kwargs)
+
+    def zip(self, /, **kwargs: Any) -> MapTaskFuture[R_co]:
+        """
+        One call for each position of iterables of equal length.
+
+        Raises:
+            ParameterError: Arguments that are bound already, not iterable, unknown, missing,
+                or of different lengths (where those aren't known yet, `evaluate` raises it).
+        """
+        lengths = {name: len(value) for name, value in kwargs.items() if _has_length(value)}
+        future = self._fan_out("zip", kwargs)
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+            raise ParameterError(
+                f"task {self.name!r}: .zip() needs iterables of equal length, but {told}; "
+                "use .extend() for all combinations"
+            )
+        return future
+
+    def with_options(
+        self,
+        *,
+        name: str = NOT_GIVEN,
+        description: str = NOT_GIVEN,
+        backend: Any = NOT_GIVEN,
+        tags: Collection[str] = NOT_GIVEN,
+        retry: int | RetryPolicy | None = NOT_GIVEN,
+        backoff: Any = NOT_GIVEN,
+        timeout: float | str | timedelta | TimeoutPolicy | None = NOT_GIVEN,
+        around_call: Any = NOT_GIVEN,
+        around_attempt: Any = NOT_GIVEN,
+        **unavailable: Any,
+    ) -> Task[P, R_co]:
+        """
+        The same task with other options.
+
+        What isn't given stays; None takes a policy away, and for `backend` leaves the choice
+        to `evaluate`.
+
+        Raises:
+            PolicyError: A policy that makes no sense, or isn't available.
+        """
+        options = dict(
+            retry=retry,
+            backoff=backoff,
+            timeout=timeout,
+            around_call=around_call,
+            around_attempt=around_attempt,
+            **unavailable,
+        )
+        own = self.name if name is NOT_GIVEN else _checked_name(name)
+        given = policies_from_options(f"with_options of task {own!r}", **options)
+        return self._changed(
+            name=own,
+            description=self.description if description is NOT_GIVEN else description,
+            backend=self.backend if backend is NOT_GIVEN else backend,
+            tags=self.tags if tags is NOT_GIVEN else _checked_tags(own, tags),
+            policies=given.merged_over(self.policies),
+        )
+
+    # -- inside -------------------------------------------------------------------
+
+    def _changed(self, **changes: Any) -> Task[Any, R_co]:
+        now = {
+            "name": self.name,
+            "description": self.description,
+            "backend": self.backend,
+            "tags": self.tags,
+            "policies": self.policies,
+            "signature": self.signature,
+            "fixed": self.fixed,
+        }
+        return Task(self.func, **{**now, **changes})
+
+    def _unbound(self) -> list[str]:
+        return [name for name in self.signature.names if name not in self.fixed]
+
+    def _only_parameter(self, method: str) -> str:
+        """The one parameter that *method* gives its value to."""
+        unbound = self._unbound()
+        required = [name for name in unbound if name not in self.signature.defaults]
+        for candidates in (required, unbound):
+            if len(candidates) == 1:
+                return candidates[0]
+        raise ParameterError(
+            f".{method}() needs a task with exactly one unbound parameter, but task "
+            f"{self.name!r} has {len(unbound)}: {unbound}; bind the others with .fix()"
+        )
+
+    def _named(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if not args:
+            return kwargs
+        places = self.signature.names[: self.signature.positional]
+        free = [name for name in places if name not in self.fixed]
+        if len(args) > len(free):
+            raise ParameterError(
+                f"task {self.name!r}: .{method}() was given {len(args)} arguments by position, "
+                f"but takes {len(free)}: {free}"
+            )
+        named = dict(zip(free, args, strict=False))
+        twice = [name for name in kwargs if name in named]
+        if twice:
+            raise ParameterError(
+                f"task {self.name!r}: .{method}() was given {twice} by position and by name"
+            )
+        return {**named, **kwargs}
+
+    def _check_overlap(self, method: str, kwargs: Mapping[str, Any]) -> None:
+        overlap = [name for name in kwargs if name in self.fixed]
+        if overlap:
+            raise ParameterError(
+                f"task {self.name!r}: Cannot use .{method}() with already-bound parameters: "
+                f"{overlap}. These parameters were bound in .fix(): {list(self.fixed)}"
+            )
+
+    def _check_unknown(self, method: str, kwargs: Mapping[str, Any]) -> None:
+        unknown = self.signature.unknown(tuple(kwargs))
+        if unknown:
+            raise ParameterError(
+                f"task {self.name!r}: .{method}() was given unknown parameters: {unknown}; "
+                f"it has {list(self.signature.names)}"
+            )
+
+    def _complete(self, method: str, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Check *kwargs*, and add what is fixed."""
+        self._check_unknown(method, kwargs)
+        given = {**self.fixed, **kwargs} if self.fixed else kwargs
+        missing = self.signature.missing(given)
+        if missing:
+            raise ParameterError(
+                f"task {self.name!r}: .{method}() is missing parameters: {missing}"
+            )
+        return given
+
+    def _arranged(
+        self, method: str, kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+        self._check_overlap(method, kwargs)
+        return self.signature.arrange(self._complete(method, kwargs))
+
+    def _fan_out(self, mode: MapMode, kwargs: dict[str, Any]) -> MapTaskFuture[R_co]:
+        self._check_overlap(mode, kwargs)
+        if not kwargs:
+            raise ParameterError(
+                f"task {self.name!r}: .{mode}() needs at least one iterable; "
+                "use .bind() for a single call"
+            )
+        sources = {name: self._source(mode, name, value) for name, value in kwargs.items()}
+        given = self._complete(mode, sources)
+        values, kwnames = self.signature.arrange(given)
+        linked, refs, deps = _link(values)
+        by_place = len(values) - len(kwnames)
+        order = (*self.signature.names[:by_place], *kwnames)
+        mapped = tuple(order.index(name) for name in kwargs)
+        node = MapTaskNode(new_id(), self, linked, kwnames, refs, mode, mapped)
+        return MapTaskFuture(node, deps)
+
+    def _source(self, method: str, name: str, value: Any) -> Any:
+        """*value* as something that gives elements; raise if it can't be that."""
+        if isinstance(value, BaseTaskFuture):
+            return value
+        what = f"task {self.name!r}: parameter {name!r} of .{method}()"
+        if isinstance(value, (str, bytes, bytearray)):
+            raise ParameterError(
+                f"{what} needs an iterable of elements, but was given the {type(value).__name__} "
+                f"{value!r:.40}; put it in a list, or use list(...) if you mean its characters"
+            )
+        try:
+            iterator = iter(value)
+        except TypeError:
+            raise ParameterError(
+                f"{what} needs an iterable of elements, but was given a non-iterable "
+                f"{type(value).__name__}; use .fix({name}=...) for a value that stays the same"
+            ) from None
+        return OneShot(iterator, what) if iterator is value else value
+
+
+@final
+class TaskFuture(BaseTaskFuture[R_co]):
+    """The value of one call. Made by `Task.bind`, `then` and `join`."""
+
+    __slots__ = ()
+
+    def then(self, task: Task[[R_co], S]) -> TaskFuture[S]:
+        """
+        Call *task* with this value.
+
+        Raises:
+            ParameterError: The task has not exactly one unbound parameter.
+        """
+        return _checked_task("then", task).bind(**{task._only_parameter("then"): self})
+
+    def map(self: TaskFuture[Iterable[E]], task: Task[[E], S]) -> MapTaskFuture[S]:
+        """
+        Call *task* once for each element of this value, which must be iterable.
+
+        Raises:
+            ParameterError: The task has not exactly one unbound parameter.
+        """
+        return _checked_task("map", task).zip(**{task._only_parameter("map"): self})
+
+    def join(self, task: Task[[R_co], S]) -> TaskFuture[S]:
+        """
+        Call *task* with this value as a whole; reads well after `map`.
+
+        Raises:
+            ParameterError: The task has not exactly one unbound parameter.
+        """
+        return _checked_task("join", task).bind(**{task._only_parameter("join"): self})
+
+
+@final
+class MapTaskFuture(BaseTaskFuture[list[R_co]]):
+    """The values of many calls, in order. Made by `Task.extend`, `Task.zip` and `map`."""
+
+    __slots__ = ()
+
+    def map(self, task: Task[[R_co], S]) -> MapTaskFuture[S]:
+        """
+        Call *task* once for each of these values.
+
+        Raises:
+            ParameterError: The task has not exactly one unbound parameter.
+        """
+        return _checked_task("map", task).zip(**{task._only_parameter("map"): self})
+
+    def join(self, task: Task[[list[R_co]], S]) -> TaskFuture[S]:
+        """
+        Call *task* with the list of these values.
+
+        Raises:
+            ParameterError: The task has not exactly one unbound parameter.
+        """
+        return _checked_task("join", task).bind(**{task._only_parameter("join"): self})
+
+    then = join
+
+
+_FUTURES = frozenset((TaskFuture, MapTaskFuture))
+
+
+def _link(values: tuple[Any, ...]) -> Bound:
+    """
+    Replace futures by the ids of their nodes.
+
+    Returns:
+        The arguments, the places of ids among them, and the builders they stand for.
+    """
+    args: list[Any] | None = None
+    refs: list[int] = []
+    deps: list[GraphBuilder] = []
+    for i, value in enumerate(values):
+        kind = type(value)
+        if kind in PLAIN:
+            continue
+        builder = value if kind in _FUTURES else gather(value)
+        if builder is None:
+            continue
+        if args is None:
+            args = list(values)
+        args[i] = builder.node.id
+        refs.append(i)
+        deps.append(builder)
+    if args is None:
+        return values, (), ()
+    return tuple(args), tuple(refs), tuple(deps)
+
+
+def _has_length(value: Any) -> bool:
+    return isinstance(value, Sized) and not isinstance(value, BaseTaskFuture)
+
+
+def _checked_task(method: str, task: Task[Any, S]) -> Task[Any, S]:
+    if not isinstance(task, Task):
+        hint = "; wrap it: task(function)" if callable(task) else ""
+        raise ParameterError(f".{method}() needs a task, not {task!r:.60}{hint}")
+    return task
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise TaskConfigurationError(f"a task's name is a non-empty string, not {name!r}")
+    return name
+
+
+def _checked_tags(name: str, tags: object) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise TaskConfigurationError(f'task {name!r}: tags is a tuple of words: ("{tags}",)')
+    if not isinstance(tags, Collection) or not all(isinstance(t, str) and t for t in tags):
+        raise TaskConfigurationError(f"task {name!r}: tags is a tuple of words, not {tags!r}")
+    return tuple(tags)
+
+
+def _load_task(state: Any, rest: Mapping[str, Any]) -> Task[..., Any]:
+    func = function_from_state(state)
+    return Task(func, signature=Signature.of(func, rest["name"]), **rest)
+
+
+class _Decorator(Protocol):
+    """What ``@task(...)`` returns: it makes a task of a function."""
+
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, AsyncGenerator[R, Any]], /) -> Task[P, list[R]]: ...
+    @overload
+    def __call__(self, func: Callable[P, Generator[R, Any, Any]], /) -> Task[P, list[R]]: ...
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+@overload
+def task(func: Callable[P, AsyncGenerator[R, Any]], /) -> Task[P, list[R]]: ...
+@overload
+def task(func: Callable[P, Generator[R, Any, Any]], /) -> Task[P, list[R]]: ...
+@overload
+def task(func: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    backend: Any = None,
+    tags: Collection[str] = (),
+    retry: int | RetryPolicy | None = ...,
+    backoff: Any = ...,
+    timeout: float | str | timedelta | TimeoutPolicy | None = ...,
+    around_call: Any = ...,
+    around_attempt: Any = ...,
+) -> _Decorator: ...
+def task(
+    func: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    backend: Any = None,
+    tags: Collection[str] = (),
+    **options: Any,
+) -> Any:
+    """
+    Make a task of a function: ``@task``, ``@task(retry=3, timeout=30)`` or ``task(function)``.
+
+    Functions, ``async def``, generators (whose items become a list) and callable objects will
+    do.
+
+    Args:
+        name: For messages and rules; the function's own unless given.
+        description: One line; the first of the function's docstring unless given.
+        backend: Where it runs: a name, a backend, or None for the one that `evaluate` says.
+        tags: Words to select tasks by.
+        retry: Retries after the first call, or a `RetryPolicy`.
+        backoff: With a number of retries: how the wait grows (see `RetryPolicy`).
+        timeout: Seconds for each attempt (also ``"30s"``, `timedelta`), or a `TimeoutPolicy`.
+        around_call, around_attempt: Middlewares of your own.
+
+    Raises:
+        TypeError: *func* is a class, or can't be called.
+        TaskConfigurationError: A name, tag or signature that can't be used.
+        PolicyError: A policy that makes no sense, or isn't available.
+    """
+
+    def decorate(func: Callable[..., Any]) -> Task[..., Any]:
+        if isinstance(func, Task):
+            raise TypeError(f"{func!r} is a task already; use with_options() to change it")
+        if isinstance(func, type) or not callable(func):
+            raise TypeError(
+                f"@task needs a function, not {func!r:.60}; "
+                "for a class, decorate a function that makes an instance"
+            )
+        own = _checked_name(name if name is not None else _name_of(func))
+        doc = (getattr(func, "__doc__", None) or "").strip() if is_described(func) else ""
+        return Task(
+            func,
+            name=own,
+            description=description if description is not None else doc.split("\n")[0],
+            backend=backend,
+            tags=_checked_tags(own, tags),
+            policies=policies_from_options(f"task {own!r}", **options),
+            signature=Signature.of(func, own),
+            fixed={},
+        )
+
+    return decorate if func is None else decorate(func)
+
+
+def is_described(func: Callable[..., Any]) -> bool:
+    """Whether the docstring is the function's own, not that of its type."""
+    return getattr(func, "__doc__", None) != type(func).__doc__
+
+
+def _name_of(func: Callable[..., Any]) -> str:
+    inner = getattr(func, "func", func)
+    return getattr(inner, "__name__", None) or type(inner).__name__

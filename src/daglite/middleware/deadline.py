@@ -1,0 +1,35 @@
+"""Carries out ``TimeoutPolicy.total``: a limit over queueing, attempts and back-off together."""
+
+from __future__ import annotations
+
+from typing import final
+
+from daglite.core.call import Call, Outcome
+from daglite.core.protocols import Next
+from daglite.exceptions import TaskTimeoutError
+
+__all__ = ["TotalTimeout"]
+
+
+@final
+class TotalTimeout:
+    """Ends the whole call *limit* seconds after it was due; never retried."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+
+    async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
+        kernel, limit = call.run.kernel, self._limit
+        began = kernel.now()
+        call.expires = began + limit
+        with kernel.deadline(limit):
+            return await call_next(call)
+        elapsed = kernel.now() - began
+        error = TaskTimeoutError(
+            f"wasn't done within its total of {limit:g} s",
+            limit=limit,
+            elapsed=elapsed,
+            kind="total",
+            stack=None,
+        )
+        return Outcome(error=error, started=began, ran=elapsed)

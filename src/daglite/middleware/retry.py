@@ -1,0 +1,104 @@
+"""Carries out `RetryPolicy`: runs a failed call again, after a wait that holds nothing."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import final
+
+from daglite.core.attempts import park, record_failure
+from daglite.core.call import Call, Outcome
+from daglite.core.protocols import Next
+from daglite.exceptions import DagliteError, ExecutionError
+from daglite.policies import RetryPolicy
+
+__all__ = ["Retry"]
+
+
+@final
+class Retry:
+    """
+    Retries as `RetryPolicy` says.
+
+    Losses of the infrastructure (`DagliteError.infrastructure`) and failures of the task are
+    counted apart.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+
+    async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
+        policy, kernel = self._policy, call.run.kernel
+        began = kernel.now()
+        failures = losses = 0
+        waited = 0.0
+        while True:
+            outcome = await call_next(call)
+            error = outcome.error
+            if error is None:
+                if not policy.rejects(outcome.value):
+                    return outcome
+                why = f"retry_on_result refused {outcome.value!r:.80}"
+                record_failure(call, outcome, waited=waited, why=why)
+                if failures == policy.max_retries:
+                    return _refused(outcome, why)
+            else:
+                record_failure(call, outcome, waited=waited)
+            if isinstance(error, DagliteError) and error.infrastructure:
+                losses += 1
+                if losses > policy.infrastructure_retries:
+                    return outcome
+            else:
+                failures += 1
+                if failures > policy.max_retries:
+                    return outcome
+            if error is not None and not policy.retries(error):
+                return outcome
+            elapsed = kernel.now() - began
+            wait, note = self._next_wait(call, error, failures + losses, waited, elapsed)
+            if note is not None:
+                if error is None:
+                    outcome = _refused(outcome, why)
+                outcome.note = note
+                return outcome
+            await park(call, wait, "retry")
+            waited = wait
+            call = call.again()
+
+    def _next_wait(
+        self, call: Call, error: BaseException | None, retry: int, previous: float, elapsed: float
+    ) -> tuple[float, str | None]:
+        """Seconds until the next attempt, or why there is none."""
+        policy = self._policy
+        hinted = None if error is None else policy.hinted(error)
+        if hinted is None:
+            wait = policy.delay_before(
+                retry, draw=self._draw(call), previous=previous, error=error, elapsed=elapsed
+            )
+        else:
+            wait, asked = hinted, f"{policy.hint} asks for a wait of {hinted:g} s"
+            if policy.max_hint is not None and hinted > policy.max_hint:
+                return 0.0, f"{asked}, more than max_hint={policy.max_hint:g} s allows"
+            remaining = call.remaining()
+            if remaining is not None and hinted > remaining:
+                return 0.0, f"{asked}, but only {max(remaining, 0):g} s of the total are left"
+        if policy.max_elapsed is not None and elapsed + wait > policy.max_elapsed:
+            return 0.0, (
+                f"the next attempt would start {elapsed + wait:g} s after the first, "
+                f"later than max_elapsed={policy.max_elapsed:g} s allows"
+            )
+        return wait, None
+
+    def _draw(self, call: Call) -> float:
+        """A number in [0, 1) that depends on the seed and on which attempt it is for alone."""
+        seed = call.run.seed if self._policy.seed is None else self._policy.seed
+        name = f"{seed}|{call.node_name}|{call.index}|{call.element}|{call.attempt}"
+        return int.from_bytes(blake2b(name.encode(), digest_size=7).digest(), "big") / 2**56
+
+
+def _refused(outcome: Outcome, why: str) -> Outcome:
+    return Outcome(
+        error=ExecutionError(why),
+        started=outcome.started,
+        ran=outcome.ran,
+        worker=outcome.worker,
+    )

@@ -1,0 +1,96 @@
+"""From a task to its step: which policies it has, where it runs, and through which chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+from weakref import WeakKeyDictionary
+
+from daglite.core.dispatch import Dispatch
+from daglite.core.graph import TaskInfo
+from daglite.core.plan import Step
+from daglite.core.protocols import Backend
+from daglite.exceptions import PolicyError
+from daglite.middleware.build import build_chain
+from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
+from daglite.settings import DagliteSettings
+
+__all__ = ["Planner"]
+
+
+@final
+class Planner:
+    """
+    Makes the steps of tasks, and keeps them as long as the tasks live.
+
+    Args:
+        settings: The weakest layer of policies.
+        default_backend: For tasks that name none.
+        find: Gives a backend by its name, or the backend that it is given.
+        policies: Defaults, which fill what the tasks leave open.
+        overrides: The last word over the tasks.
+    """
+
+    def __init__(
+        self,
+        settings: DagliteSettings,
+        default_backend: str | Backend,
+        find: Callable[[str | Backend], Backend],
+        policies: PolicySet | None = None,
+        overrides: PolicySet | None = None,
+    ) -> None:
+        self._default_backend = default_backend
+        self._find = find
+        self._weaker = [("settings", _of_settings(settings))]
+        if policies is not None:
+            self._weaker.append(("evaluate(policies=)", policies))
+        self._stronger = [] if overrides is None else [("evaluate(overrides=)", overrides)]
+        self._steps: WeakKeyDictionary[TaskInfo, Step] = WeakKeyDictionary()
+
+    def step_of(self, task: TaskInfo) -> Step:
+        """
+        What the plan says of *task*.
+
+        Raises:
+            BackendError: Its backend is unknown.
+            PolicyError: Its policies contradict each other, or the backend can't keep them.
+        """
+        step = self._steps.get(task)
+        if step is None:
+            step = self._steps[task] = self._made(task)
+        return step
+
+    def _made(self, task: TaskInfo) -> Step:
+        try:
+            policies = resolve_policies([*self._weaker, ("@task", task.policies), *self._stronger])
+        except PolicyError as error:
+            raise PolicyError(f"task {task.name!r}: {error}") from error
+        backend = self._find(task.backend if task.backend is not None else self._default_backend)
+        _check_promises(task, policies, backend)
+        dispatch = Dispatch(backend)
+        chain = build_chain(policies, dispatch)
+        if chain is None:
+            return Step(task, policies, backend, dispatch, bare=True, passive=True)
+        return Step(task, policies, backend, chain.enter, bare=False, passive=chain.passive)
+
+
+def _of_settings(settings: DagliteSettings) -> PolicySet:
+    given: dict[str, RetryPolicy | TimeoutPolicy] = {}
+    if settings.max_retries:
+        given["retry"] = RetryPolicy(settings.max_retries)
+    if settings.task_timeout is not None:
+        given["timeout"] = TimeoutPolicy(settings.task_timeout)
+    return PolicySet(**given)
+
+
+def _check_promises(task: TaskInfo, policies: PolicySet, backend: Backend) -> None:
+    """A policy is kept or refused."""
+    wanted = None if policies.timeout is None else policies.timeout.on_expiry
+    can = backend.capabilities
+    if (wanted == "kill" and not can.kill) or (wanted == "cancel" and not can.cancel):
+        able = "'cancel' or 'abandon'" if can.cancel else "'abandon'"
+        raise PolicyError(
+            f"task {task.name!r} asks for on_expiry={wanted!r}, but backend {backend.name!r} "
+            f"can't {wanted} a call; use on_expiry={able}, or leave it out for the strongest "
+            "that the backend has"
+        )

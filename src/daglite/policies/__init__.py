@@ -1,0 +1,16 @@
+"""Policies: what is wanted when a call fails, hangs or takes too much. Plain data."""
+
+from daglite.policies.base import Policy
+from daglite.policies.options import policies_from_options
+from daglite.policies.policy_set import PolicySet, resolve_policies
+from daglite.policies.retry import RetryPolicy
+from daglite.policies.timeout import TimeoutPolicy
+
+__all__ = [
+    "Policy",
+    "PolicySet",
+    "RetryPolicy",
+    "TimeoutPolicy",
+    "policies_from_options",
+    "resolve_policies",
+]

@@ -1,0 +1,201 @@
+"""What every policy is: frozen data that refuses nonsense and can be merged."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from enum import Enum
+from typing import Annotated, Any, ClassVar, Final, ParamSpec
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
+from typing_extensions import Self
+
+from daglite._units import parse_duration, parse_size
+from daglite.exceptions import PolicyError
+from daglite.policies.code import shown, source
+from daglite.policies.messages import refusal
+
+__all__ = [
+    "NOT_GIVEN",
+    "Duration",
+    "Policy",
+    "PolicyModel",
+    "PositiveDuration",
+    "Seconds",
+    "Size",
+    "typed_init",
+]
+
+_P = ParamSpec("_P")
+
+
+class _NotGiven(Enum):
+    NOT_GIVEN = "not given"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+# Any: a signature says what may be given, and this isn't.
+NOT_GIVEN: Final[Any] = _NotGiven.NOT_GIVEN
+"""The default of what can be left out; None is a value of its own."""
+
+Seconds = float | str | timedelta
+"""What is read as a duration: seconds, ``"30s"``, a `timedelta`."""
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+"""A field of seconds, from 0."""
+
+PositiveDuration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration)]
+"""A field of seconds, above 0."""
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+"""A field of bytes, from 0."""
+
+
+def typed_init(init: Callable[_P, None]) -> Callable[_P, None]:
+    """
+    Make the signature of *init*, which has no body, the constructor of a policy.
+
+    What is not given is not set, so ``model_fields_set`` is what the user wrote.
+    """
+    parameters = list(inspect.signature(init).parameters.values())[1:]
+    by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+    @functools.wraps(init)
+    def construct(self: Any, /, *args: Any, **values: Any) -> None:
+        name = type(self).__name__
+        if len(args) > len(by_position):
+            raise PolicyError(
+                f"{name} takes only {' and '.join(by_position) or 'nothing'} by position; "
+                f"name the field for {shown(args[len(by_position)])}"
+            )
+        for field, value in zip(by_position, args, strict=False):
+            if field in values:
+                raise PolicyError(f"{name}.{field} is given twice, by position and by name")
+            values[field] = value
+        given = {field: value for field, value in values.items() if value is not NOT_GIVEN}
+        PolicyModel.__init__(self, **given)
+
+    return construct  # type: ignore[return-value]
+
+
+class PolicyModel(BaseModel):
+    """A frozen pydantic model whose every refusal is a `PolicyError`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    _later: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, /, **values: Any) -> None:
+        with _refusals_of(type(self)):
+            super().__init__(**values)
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """
+        Read a mapping of fields.
+
+        Raises:
+            PolicyError: It makes no sense; the message names the fields and what they take.
+        """
+        if isinstance(obj, Mapping):
+            # Not every mapping is a dict, and a key that isn't text is an unknown field.
+            obj = {key if isinstance(key, str) else shown(key): obj[key] for key in obj}
+        with _refusals_of(cls):
+            return super().model_validate(obj, **options)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """
+        Read what `model_dump_json` wrote.
+
+        Raises:
+            PolicyError: It isn't JSON, or makes no sense.
+        """
+        with _refusals_of(cls):
+            return super().model_validate_json(json_data, **options)
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """Return the given fields; those left to their defaults too with exclude_unset=False."""
+        with _refusals_of(type(self)):
+            return super().model_dump(**{"exclude_unset": True, **options})
+
+    def model_dump_json(self, **options: Any) -> str:
+        """
+        Write the given fields as JSON; all of them with exclude_unset=False.
+
+        Raises:
+            PolicyError: A field holds code that has no import string: a lambda, an object.
+        """
+        with _refusals_of(type(self)):
+            return super().model_dump_json(**{"exclude_unset": True, **options})
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; unlike pydantic's, an *update* is checked."""
+        if update is None:
+            return super().model_copy(deep=deep)
+        return self.model_validate({**self.given, **update})
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that were given, in the order of their definition."""
+        names = type(self).model_fields
+        return {name: getattr(self, name) for name in names if name in self.model_fields_set}
+
+    def __repr__(self) -> str:
+        fields = (f"{name}={source(value)}" for name, value in self.given.items())
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+    __str__ = __repr__
+
+    # Nothing in it changes, so a copy is the thing itself.
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # Without what was only computed from the fields.
+        state = super().__getstate__()
+        fields = type(self).model_fields
+        state["__dict__"] = {k: v for k, v in state["__dict__"].items() if k in fields}
+        return state
+
+
+class Policy(PolicyModel):
+    """
+    What is wanted for a call: frozen data, carried out elsewhere.
+
+    Policies are equal if their fields are, given or defaults; they hash, pickle, and round-trip
+    through JSON.
+    """
+
+    def merged_over(self, weaker: Self) -> Self:
+        """
+        Return the fields given here, over those given in *weaker*, over the defaults.
+
+        Raises:
+            PolicyError: Together they make no sense.
+        """
+        return self.model_validate({**weaker.given, **self.given})
+
+
+@contextmanager
+def _refusals_of(policy: type[PolicyModel]) -> Iterator[None]:
+    """Pydantic's errors as `PolicyError`."""
+    try:
+        yield
+    except ValidationError as error:
+        raise PolicyError(refusal(policy, policy._later, error)) from error
+    except PydanticSerializationError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, PolicyError):
+            cause = cause.__cause__
+        raise PolicyError(f"{policy.__name__}: {cause}") from error

@@ -1,0 +1,58 @@
+"""Sentences for what pydantic refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from daglite.policies.code import shown
+
+__all__ = ["did_you_mean", "refusal"]
+
+
+def refusal(policy: type[BaseModel], later: Iterable[str], error: ValidationError) -> str:
+    """
+    What was wrong with a *policy*, one line for each field.
+
+    Args:
+        later: Names of fields that later versions have.
+    """
+    complaints = error.errors(include_url=False)
+    return "\n".join(_complaint(policy, later, details) for details in complaints)
+
+
+def _complaint(policy: type[BaseModel], later: Iterable[str], details: Mapping[str, Any]) -> str:
+    name = policy.__name__
+    kind = details["type"]
+    reason = details["ctx"]["error"] if kind == "value_error" else details["msg"]
+    if not details["loc"]:
+        if kind == "value_error":
+            return f"{name}: {reason}"
+        if kind == "json_invalid":
+            return f"{name} can't be read: {reason}"
+        return f"{name} is made from a mapping of its fields; given: {shown(details['input'])}"
+    field = str(details["loc"][0])
+    if kind == "extra_forbidden":
+        return _unknown(policy, later, field)
+    if kind == "value_error":
+        return f"{name}.{field}: {reason}"
+    wanted = policy.model_fields[field].description
+    wish = f"must be {wanted}" if wanted else f"is wrong: {reason}"
+    return f"{name}.{field} {wish}; given: {shown(details['input'])}"
+
+
+def _unknown(policy: type[BaseModel], later: Iterable[str], field: str) -> str:
+    if field in later:
+        return f"{policy.__name__}.{field} isn't available in this version of daglite; leave it out"
+    fields = list(policy.model_fields)
+    hint = did_you_mean(field, fields)
+    return f"{policy.__name__} has no field '{field}'{hint}; its fields are {', '.join(fields)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``", did you mean 'x'?"``, or nothing if no *known* name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,76 @@
+"""The options of a task that are policies, read into a set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daglite.exceptions import PolicyError, TaskConfigurationError
+from daglite.policies.base import NOT_GIVEN
+from daglite.policies.code import shown
+from daglite.policies.messages import did_you_mean
+from daglite.policies.policy_set import LATER_OPTIONS, PolicySet
+from daglite.policies.retry import RetryPolicy
+
+__all__ = ["policies_from_options"]
+
+_OPTIONS = ("retry", "backoff", "timeout", "around_call", "around_attempt")
+_OTHERS = ("name", "description", "backend", "tags")
+
+
+def policies_from_options(where: str, **options: Any) -> PolicySet:
+    """
+    Read ``retry=``, ``backoff=``, ``timeout=``, ``around_call=``, ``around_attempt=``.
+
+    What is `NOT_GIVEN` isn't in the set; None is, and takes a policy away.
+
+    Args:
+        where: What the options belong to, for messages: ``"task 'train'"``.
+
+    Raises:
+        PolicyError: An option makes no sense, or belongs to a later version.
+        TaskConfigurationError: There is no such option.
+    """
+    given = {name: value for name, value in options.items() if value is not NOT_GIVEN}
+    for name in given:
+        _check_name(where, name)
+    try:
+        if "backoff" in given:
+            given["retry"] = _retry_with_backoff(given.get("retry", NOT_GIVEN), given["backoff"])
+            del given["backoff"]
+        return PolicySet(**given)
+    except PolicyError as error:
+        raise PolicyError(f"{where}: {_as_option(str(error))}") from error
+
+
+def _check_name(where: str, name: str) -> None:
+    if name in _OPTIONS:
+        return
+    if name in LATER_OPTIONS:
+        raise PolicyError(
+            f"{where}: option {name}= isn't available in this version of daglite; leave it out"
+        )
+    hint = did_you_mean(name, (*_OPTIONS, *_OTHERS))
+    raise TaskConfigurationError(
+        f"{where}: there is no option '{name}'{hint}; "
+        f"the options are {', '.join((*_OTHERS, *_OPTIONS))}"
+    )
+
+
+def _retry_with_backoff(retry: object, backoff: Any) -> RetryPolicy:
+    if isinstance(retry, RetryPolicy):
+        raise PolicyError(
+            f"backoff={shown(backoff)} is given next to retry=RetryPolicy(...), the short form "
+            f"together with the long one; write the backoff into the RetryPolicy"
+        )
+    if not isinstance(retry, int) or isinstance(retry, bool):
+        asked = "without retry=" if retry is NOT_GIVEN else f"with retry={shown(retry)}"
+        raise PolicyError(
+            f"backoff={shown(backoff)} is given {asked}; "
+            f"it needs a number of retries, as in retry=3, backoff='exponential'"
+        )
+    return RetryPolicy(retry, backoff)
+
+
+def _as_option(message: str) -> str:
+    # The user wrote an option, not a set.
+    return message.replace("PolicySet.", "option ", 1)

@@ -1,0 +1,279 @@
+"""
+A session puts the parts together: settings, backends, policies, and a run for each `evaluate`.
+
+    evaluate(expr) ─► root ─► build_graph ─► steps (Planner) ─► run_straight | Engine ─► value
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Any, Literal, TypeAlias, final, get_args
+
+from daglite._clock import Clock, SystemClock
+from daglite.backends.pool import lent_slot
+from daglite.backends.registry import find_backend
+from daglite.backends.threads import ThreadBackend
+from daglite.core.builder import build_graph
+from daglite.core.current import call_on_this_thread
+from daglite.core.engine import Engine
+from daglite.core.events import RunFinished, RunStarted
+from daglite.core.future import BaseTaskFuture
+from daglite.core.gather import gather
+from daglite.core.graph import GatherNode, GraphBuilder, GraphNode, NodeId, TaskInfo
+from daglite.core.kernel import Kernel
+from daglite.core.plan import Step
+from daglite.core.protocols import Backend
+from daglite.core.run import Listeners, Run
+from daglite.core.straight import run_straight
+from daglite.core.task import Task
+from daglite.exceptions import PolicyError, SettingsError, TaskConfigurationError
+from daglite.planner import Planner
+from daglite.policies import PolicySet
+from daglite.settings import DagliteSettings, get_global_settings
+
+__all__ = ["OnFailure", "Options", "Session"]
+
+OnFailure: TypeAlias = Literal["stop", "continue"]
+
+_number = count(1)
+_SILENT = Listeners(())
+
+
+@final
+class Options:
+    """
+    What `evaluate` was asked for besides the expression; see there.
+
+    Raises:
+        PolicyError, SettingsError, TaskConfigurationError: A value of the wrong kind.
+    """
+
+    __slots__ = (
+        "callbacks",
+        "default_backend",
+        "on_failure",
+        "overrides",
+        "policies",
+        "settings",
+        "use_async",
+    )
+
+    def __init__(
+        self,
+        default_backend: str | Backend | None = None,
+        use_async: bool = False,
+        policies: PolicySet | None = None,
+        overrides: PolicySet | None = None,
+        callbacks: Sequence[object] | None = None,
+        on_failure: OnFailure = "stop",
+        settings: DagliteSettings | None = None,
+    ) -> None:
+        for name, layer in (("policies", policies), ("overrides", overrides)):
+            if layer is not None and not isinstance(layer, PolicySet):
+                raise PolicyError(f"{name}= takes a PolicySet, not {layer!r:.60}")
+        if settings is not None and not isinstance(settings, DagliteSettings):
+            raise SettingsError(f"settings= takes DagliteSettings, not {settings!r:.60}")
+        if on_failure not in get_args(OnFailure):
+            raise TaskConfigurationError(
+                f"on_failure= takes 'stop' or 'continue', not {on_failure!r}"
+            )
+        self.default_backend = default_backend
+        self.use_async = use_async
+        self.policies = policies
+        self.overrides = overrides
+        self.callbacks = _listed(callbacks)
+        self.on_failure = on_failure
+        self.settings = settings
+
+
+@final
+class Session:
+    """
+    Evaluates expressions with defaults of its own.
+
+    Args:
+        defaults: What a call of `evaluate` doesn't say.
+        clock: Tells the time to the runs; None: the system's.
+    """
+
+    def __init__(self, defaults: Options, clock: Clock | None = None) -> None:
+        self._defaults = defaults
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._own_threads: ThreadBackend | None = None
+        self._planners: dict[tuple[int, Any], tuple[DagliteSettings, Planner]] = {}
+        self._closed = False
+
+    def evaluate(
+        self, expr: Any, options: Options, on_run: Callable[[Run], None] | None = None
+    ) -> Any:
+        """
+        Run *expr* on this thread.
+
+        Args:
+            expr: A future, or a container of futures.
+            options: What this call says.
+            on_run: Told the run before it begins.
+        """
+        if self._closed:
+            raise TaskConfigurationError("this context is closed; evaluate inside its with block")
+        root = _root_of(expr)
+        if root is None:
+            return expr
+        nodes = build_graph(root)
+        steps = self._steps(nodes, options)
+        callbacks = (*self._defaults.callbacks, *options.callbacks)
+        listeners = Listeners(callbacks) if callbacks else _SILENT
+        run_id = f"{os.getpid():x}-{next(_number)}"
+        run = Run(run_id, Kernel(self._clock), listeners, seed=run_id)
+        if on_run is not None:
+            on_run(run)
+        keep_on = "continue" in (options.on_failure, self._defaults.on_failure)
+        outer = call_on_this_thread.call
+        if outer is None:
+            return _execute(run, nodes, root.node.id, steps, "continue" if keep_on else "stop")
+        # Nested in a task: its cancellation is ours, and its slot is lent to our calls.
+        before, outer.on_cancel = outer.on_cancel, run.cancel
+        try:
+            with lent_slot():
+                return _execute(run, nodes, root.node.id, steps, "continue" if keep_on else "stop")
+        finally:
+            outer.on_cancel = before
+
+    def _steps(
+        self, nodes: dict[NodeId, GraphNode], options: Options
+    ) -> dict[TaskInfo, Step]:
+        planner = self._planner(options)
+        steps: dict[TaskInfo, Step] = {}
+        for node in nodes.values():
+            if type(node) is not GatherNode and node.task not in steps:
+                steps[node.task] = planner.step_of(node.task)
+        return steps
+
+    def _planner(self, options: Options) -> Planner:
+        defaults = self._defaults
+        settings = options.settings or defaults.settings or get_global_settings()
+        backend = options.default_backend
+        if backend is None and options.use_async:
+            backend = "threading"
+        if backend is None:
+            backend = defaults.default_backend
+        if backend is None:
+            backend = "threading" if defaults.use_async else settings.default_backend
+        policies = _stacked(defaults.policies, options.policies)
+        overrides = _stacked(defaults.overrides, options.overrides)
+        if policies is not None or overrides is not None:
+            return Planner(settings, backend, self._finder(settings), policies, overrides)
+        key = (id(settings), backend if isinstance(backend, str) else id(backend))
+        known = self._planners.get(key)
+        if known is None:
+            planner = Planner(settings, backend, self._finder(settings))
+            # The settings are kept so that their id stays theirs.
+            known = self._planners[key] = (settings, planner)
+            if len(self._planners) > 64:
+                del self._planners[next(iter(self._planners))]
+        return known[1]
+
+    def _finder(self, settings: DagliteSettings) -> Callable[[str | Backend], Backend]:
+        def find(wanted: str | Backend) -> Backend:
+            if wanted == "threading" and self._defaults.settings is settings:
+                return self._threads(settings)
+            return find_backend(
+                wanted, threads=settings.threads, max_abandoned=settings.max_abandoned
+            )
+
+        return find
+
+    def _threads(self, settings: DagliteSettings) -> ThreadBackend:
+        if self._own_threads is None:
+            self._own_threads = ThreadBackend(
+                settings.threads, max_abandoned=settings.max_abandoned
+            )
+        return self._own_threads
+
+    def close(self) -> None:
+        """Give back what the session made; it evaluates nothing any more."""
+        self._closed = True
+        self._planners.clear()
+        if self._own_threads is not None:
+            self._own_threads.close()
+
+
+def _execute(
+    run: Run,
+    nodes: dict[NodeId, GraphNode],
+    root: NodeId,
+    steps: dict[TaskInfo, Step],
+    on_failure: OnFailure,
+) -> Any:
+    with _told(run, nodes, root) if run.listeners.any else contextlib.nullcontext():
+        if on_failure == "stop" and all(step.straight for step in steps.values()):
+            return run_straight(run, nodes, root, steps)
+        return Engine(run, nodes, root, steps, on_failure).execute()
+
+
+@contextlib.contextmanager
+def _told(run: Run, nodes: dict[NodeId, GraphNode], root: NodeId) -> Iterator[None]:
+    """Tell the listeners when *run* begins, and in any case when it ends."""
+    tasks = sum(type(node) is not GatherNode for node in nodes.values())
+    run.emit(RunStarted, tasks, _root_names(nodes, root))
+    ok = False
+    try:
+        yield
+        ok = True
+    finally:
+        run.emit(RunFinished, ok, run.since(run.kernel.now()))
+
+
+def _root_names(nodes: dict[NodeId, GraphNode], root: NodeId) -> tuple[str, ...]:
+    """Names of the tasks whose values were asked for."""
+    names, todo = [], [root]
+    while todo:
+        node = nodes[todo.pop()]
+        if type(node) is GatherNode:
+            todo.extend(reversed(node.dependencies))
+        else:
+            names.append(node.name)
+    return tuple(names)
+
+
+def _root_of(expr: Any) -> GraphBuilder | None:
+    """What to evaluate; None for a container without anything to wait for."""
+    if isinstance(expr, BaseTaskFuture):
+        return expr
+    if isinstance(expr, Task):
+        raise TypeError(f"evaluate needs a future, not {expr!r}; bind it first: {expr.name}.bind()")
+    if not isinstance(expr, (list, tuple, set, frozenset, dict)):
+        hint = "; decorate it with @task and bind it" if callable(expr) else ""
+        raise TypeError(
+            f"evaluate needs a future, or a list, tuple or dict of futures, not {expr!r:.60}{hint}"
+        )
+    items = expr.values() if isinstance(expr, dict) else expr
+    for item in items:
+        if gather(item) is None and not isinstance(item, (list, tuple, dict)):
+            raise TypeError(
+                f"evaluate was given a {type(expr).__name__} that holds {item!r:.60}, "
+                "which is no future"
+            )
+    return gather(expr)
+
+
+def _stacked(weaker: PolicySet | None, stronger: PolicySet | None) -> PolicySet | None:
+    if weaker is None or stronger is None:
+        return stronger if weaker is None else weaker
+    return stronger.merged_over(weaker)
+
+
+def _listed(callbacks: Any) -> tuple[object, ...]:
+    if callbacks is None:
+        return ()
+    listed = tuple(callbacks) if isinstance(callbacks, (list, tuple, set)) else (callbacks,)
+    methods = ("on_event", "on_node_start", "on_node_complete", "on_node_error")
+    for callback in listed:
+        if isinstance(callback, type) or not any(hasattr(callback, m) for m in methods):
+            raise TaskConfigurationError(
+                f"callback {callback!r:.60} has none of the methods {', '.join(methods)}"
+            )
+    return listed

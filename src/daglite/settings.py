@@ -1,0 +1,180 @@
+"""
+What holds for a whole process, unless a run says otherwise.
+
+Settings are read once, when a run starts, and handed down; nothing below this floor asks for
+them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import threading
+import warnings
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from typing_extensions import Unpack
+
+from daglite._units import parse_duration
+from daglite.backends.pool import shared_pools_exist
+from daglite.exceptions import SettingsError
+
+__all__ = ["DagliteSettings", "get_global_settings", "set_global_settings"]
+
+# Named in daglite's plans, and carried out by later versions only.
+_LATER = frozenset(
+    {"cache_backend", "enable_caching", "enable_profiling", "log_level", "max_parallel_processes"}
+)
+
+_WANTED = {
+    "max_backend_threads": "a whole number from 1, or None for min(32, CPUs + 4)",
+    "default_backend": "the name of a backend, such as 'sequential' or 'threading'",
+    "task_timeout": "seconds above 0 such as 30 or '30s', or None for no limit",
+    "max_retries": "a whole number from 0",
+    "max_abandoned": "a whole number from 1",
+}
+
+
+class _Given(TypedDict, total=False):
+    """What the constructor takes."""
+
+    max_backend_threads: int | None
+    default_backend: str
+    task_timeout: float | str | timedelta | None
+    max_retries: int
+    max_abandoned: int
+
+
+class DagliteSettings(BaseModel):
+    """
+    Settings of a process or of a run: `set_global_settings(s)`, `evaluate(..., settings=s)`.
+
+    Attributes:
+        max_backend_threads: Threads of the shared pool of backend "threading", from 1;
+            None: as many as `threads` says.
+        default_backend: Name of the backend of tasks that name none.
+        task_timeout: Limit of each attempt of tasks that have no timeout of their own, in
+            seconds, above 0; read from 30, "30s", "5m" or a `timedelta`. None: no limit.
+        max_retries: Retries, after the first call, of tasks that have no retry policy of their
+            own, from 0.
+        max_abandoned: How many calls may run on after their timeout, on threads, from 1. Above
+            it, new calls with a timeout fail with `BackendError` until some of them end.
+
+    Raises:
+        SettingsError: An unknown setting, or a value that can't be; all of them are named.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    max_backend_threads: int | None = Field(default=None, ge=1, strict=True)
+    default_backend: str = Field(default="sequential", min_length=1, strict=True)
+    task_timeout: float | None = None
+    max_retries: int = Field(default=0, ge=0, strict=True)
+    max_abandoned: int = Field(default=128, ge=1, strict=True)
+
+    def __init__(self, **values: Unpack[_Given]) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_message(error)) from error
+
+    @field_validator("task_timeout", mode="before")
+    @classmethod
+    def _read_duration(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        seconds = parse_duration(value)
+        # Checked here, where an error still shows the value as it was given.
+        if seconds == 0:
+            raise ValueError("a limit of 0 seconds")
+        return seconds
+
+    @property
+    def threads(self) -> int:
+        """
+        Number of threads of the shared pool, from 1.
+
+        Without `max_backend_threads` it is min(32, CPUs that this process may use + 4), which
+        is what `concurrent.futures.ThreadPoolExecutor` takes: a few more than CPUs, because
+        tasks on threads mostly wait.
+        """
+        if self.max_backend_threads is not None:
+            return self.max_backend_threads
+        return min(32, _usable_cpus() + 4)
+
+
+_lock = threading.Lock()
+_current: DagliteSettings | None = None
+
+
+def get_global_settings() -> DagliteSettings:
+    """Return the settings of the process: those that were set, or the defaults."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = DagliteSettings()
+        return _current
+
+
+def set_global_settings(settings: DagliteSettings) -> None:
+    """
+    Make *settings* those of the process, for every run that starts from now on.
+
+    A thread pool that exists keeps its size: a `UserWarning` says so where *settings* want
+    another one.
+
+    Raises:
+        SettingsError: *settings* is no `DagliteSettings`.
+    """
+    global _current
+    if not isinstance(settings, DagliteSettings):
+        raise SettingsError(
+            f"set_global_settings takes a DagliteSettings; given: {_shown(settings)}. "
+            f"Write set_global_settings(DagliteSettings(max_backend_threads=8))"
+        )
+    with _lock:
+        before, _current = _current or DagliteSettings(), settings
+    if settings.threads != before.threads and shared_pools_exist():
+        warnings.warn(
+            f"the shared thread pool already exists with {before.threads} threads; "
+            f"max_backend_threads={settings.max_backend_threads} takes effect only for pools "
+            f"made later, so set it before the first run",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _usable_cpus() -> int:
+    # A container or `taskset` may leave this process fewer CPUs than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _message(error: ValidationError) -> str:
+    return "; ".join(_complaint(details) for details in error.errors(include_url=False))
+
+
+def _complaint(details: Mapping[str, Any]) -> str:
+    name = str(details["loc"][0])
+    if name not in DagliteSettings.model_fields:
+        return _unknown(name)
+    return f"setting '{name}' must be {_WANTED[name]}; given: {_shown(details['input'])}"
+
+
+def _unknown(name: str) -> str:
+    if name in _LATER:
+        return f"setting '{name}' isn't available in this version; leave it out"
+    known = list(DagliteSettings.model_fields)
+    near = difflib.get_close_matches(name, [*known, *_LATER], n=1)
+    if near and near[0] in known:
+        return f"there is no setting '{name}'; did you mean '{near[0]}'?"
+    return f"there is no setting '{name}'; the settings are {', '.join(known)}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,228 @@
+"""What all policies have in common: equal, hashable, picklable, JSON, repr, merging."""
+
+import copy
+import math
+import operator
+import pickle
+import types
+from datetime import timedelta
+
+import pytest
+import tenacity
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daglite.exceptions import PolicyError
+from daglite.policies import Policy, PolicySet, RetryPolicy, TimeoutPolicy
+
+NAMES = {"RetryPolicy": RetryPolicy, "TimeoutPolicy": TimeoutPolicy, "PolicySet": PolicySet}
+
+POLICIES = [
+    RetryPolicy(),
+    RetryPolicy(3, "exponential", delay="200ms"),
+    RetryPolicy(0),
+    RetryPolicy(5, [1, "2s", timedelta(seconds=3)], jitter="equal", seed=-1),
+    RetryPolicy(backoff="decorrelated", max_delay="5m", hint=None, max_hint="1h"),
+    RetryPolicy(retry_on=(ConnectionError, pickle.PickleError), never=ConnectionResetError),
+    RetryPolicy(retry_on="builtins:TimeoutError", never=["builtins:KeyError"]),
+    RetryPolicy(retry_on=operator.truth, retry_on_result="operator:not_"),
+    RetryPolicy(infrastructure_retries=9, max_elapsed="10m", factor=3, retry_on_result=None),
+    TimeoutPolicy(30),
+    TimeoutPolicy("200ms", total=timedelta(minutes=1), grace=0, on_expiry="abandon"),
+    TimeoutPolicy(None, total="1h"),
+    PolicySet(),
+    PolicySet(retry=3, timeout="30s"),
+    PolicySet(retry=None, timeout=None, around_call=None, around_attempt=None),
+    PolicySet(retry=RetryPolicy(backoff="none"), around_attempt=[math.floor, operator.add]),
+]
+
+every_policy = pytest.mark.parametrize("policy", POLICIES, ids=repr)
+
+
+def same(one, other):
+    return (
+        one == other
+        and hash(one) == hash(other)
+        and type(one) is type(other)
+        and one.model_fields_set == other.model_fields_set
+        and one.given == other.given
+    )
+
+
+@every_policy
+def test_json_round_trip(policy):
+    """A policy written to JSON is read as the same one, with the same fields given."""
+    assert same(type(policy).model_validate_json(policy.model_dump_json()), policy)
+
+
+@every_policy
+def test_dict_round_trip(policy):
+    """A policy dumped to a dict is read as the same one."""
+    assert same(type(policy).model_validate(policy.model_dump()), policy)
+    assert same(type(policy).model_validate(policy.model_dump(mode="json")), policy)
+    read_only = types.MappingProxyType(policy.model_dump())
+    assert same(type(policy).model_validate(read_only), policy)
+
+
+@every_policy
+def test_pickle_round_trip(policy):
+    """A policy survives pickle, also after it has been used."""
+    before = pickle.dumps(policy)
+    if isinstance(policy, RetryPolicy):
+        policy.delay_before(1, draw=0.5)
+    assert same(pickle.loads(pickle.dumps(policy)), policy)
+    assert pickle.dumps(policy) == before
+
+
+@every_policy
+def test_repr_round_trip(policy):
+    """The repr of a policy can be pasted back."""
+    assert same(eval(repr(policy), dict(NAMES)), policy)
+    assert str(policy) == repr(policy)
+
+
+@every_policy
+def test_copies(policy):
+    """Copies are the same."""
+    assert same(copy.copy(policy), policy)
+    assert same(copy.deepcopy(policy), policy)
+    assert same(policy.model_copy(), policy)
+
+
+def test_policies_differ():
+    """Policies of the table are different from each other."""
+    assert len(set(POLICIES)) == len(POLICIES)
+
+
+def test_repr_shows_what_was_given():
+    """The repr has the given fields alone, by name."""
+    policy = RetryPolicy(3, delay="200ms", retry_on=(ValueError, pickle.PickleError))
+    assert repr(policy) == (
+        "RetryPolicy(max_retries=3, delay=0.2, retry_on=(ValueError, '_pickle:PickleError'))"
+    )
+    assert repr(RetryPolicy()) == "RetryPolicy()"
+    assert repr(RetryPolicy(backoff=[1])) == "RetryPolicy(backoff=(1.0,))"
+    assert "<lambda>" in repr(RetryPolicy(retry_on=lambda error: True))
+
+
+def test_all_fields_on_demand():
+    """The defaults can be dumped too."""
+    fields = RetryPolicy(1).model_dump(exclude_unset=False)
+    assert list(fields) == list(RetryPolicy.model_fields)
+    assert fields["max_delay"] == 60.0
+    whole = RetryPolicy(1).model_dump_json(exclude_unset=False)
+    assert RetryPolicy.model_validate_json(whole) == RetryPolicy(1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("retry_on", lambda error: True),
+        ("retry_on", tenacity.retry_if_exception_type(ValueError)),
+        ("retry_on", type("Local", (Exception,), {})),
+        ("retry_on_result", lambda result: False),
+        ("retry_on_result", {}.get),
+        ("backoff", tenacity.wait_fixed(3)),
+    ],
+    ids=repr,
+)
+def test_code_without_a_name(field, value):
+    """What has no import string is accepted in Python and refused in JSON, with its field."""
+    policy = RetryPolicy(**{field: value})
+    for written in (policy, PolicySet(retry=policy)):
+        with pytest.raises(PolicyError, match=f"{field} .*can't be written to JSON"):
+            written.model_dump_json()
+        with pytest.raises(PolicyError, match=f"{field} .*can't be written to JSON"):
+            written.model_dump(mode="json")
+    assert policy.model_dump()[field] in (value, (value,))
+
+
+def test_middleware_without_a_name():
+    """A middleware that has no import string can't be written to JSON."""
+    with pytest.raises(PolicyError, match=r"around_call .*can't be written to JSON"):
+        PolicySet(around_call=lambda call, call_next: None).model_dump_json()
+
+
+def test_given_fields():
+    """What was given is known, whatever its value."""
+    assert RetryPolicy(3).model_fields_set == {"max_retries"}
+    assert RetryPolicy(max_elapsed=None).model_fields_set == {"max_elapsed"}
+    assert RetryPolicy().model_fields_set == set()
+    assert TimeoutPolicy(total=3).given == {"total": 3.0}
+
+
+def test_equality_is_about_values():
+    """Policies that say the same are equal, given or by default."""
+    assert RetryPolicy(3, "exponential") == RetryPolicy() == RetryPolicy(delay="1s")
+    assert hash(RetryPolicy(3)) == hash(RetryPolicy())
+    assert RetryPolicy(2) != RetryPolicy(3)
+    assert RetryPolicy(3) != TimeoutPolicy(3)
+
+
+class TestMerging:
+    def test_the_stronger_wins(self):
+        """Given fields of the stronger policy win, field by field."""
+        merged = RetryPolicy(5, jitter="none").merged_over(RetryPolicy(2, "linear", delay=3))
+        assert same(merged, RetryPolicy(5, "linear", delay=3, jitter="none"))
+
+    def test_defaults_do_not_win(self):
+        """A default of the stronger policy doesn't hide what the weaker one gives."""
+        merged = RetryPolicy().merged_over(RetryPolicy(7))
+        assert same(merged, RetryPolicy(7))
+
+    def test_a_given_default_wins(self):
+        """A value that happens to be the default wins if it was given."""
+        merged = RetryPolicy(3, max_elapsed=None).merged_over(RetryPolicy(7, max_elapsed=5))
+        assert same(merged, RetryPolicy(3, max_elapsed=None))
+
+    def test_contradictions(self):
+        """A merge that makes no sense is refused."""
+        with pytest.raises(PolicyError, match=r"max_delay \(1s\) is below delay \(5s\)"):
+            RetryPolicy(max_delay=1).merged_over(RetryPolicy(delay=5))
+        with pytest.raises(PolicyError, match=r"attempt \(30s\) is above total \(10s\)"):
+            TimeoutPolicy(total=10).merged_over(TimeoutPolicy(30))
+
+    @given(st.data())
+    def test_field_by_field(self, data):
+        """The merge is that of the given fields, as of dicts."""
+        fields = st.fixed_dictionaries(
+            {},
+            optional={
+                "max_retries": st.integers(0, 9),
+                "backoff": st.sampled_from(["none", "linear", "fibonacci"]),
+                "delay": st.floats(0, 9),
+                "max_delay": st.floats(9, 99),
+                "jitter": st.sampled_from(["none", "equal", "full"]),
+                "hint": st.sampled_from([None, "wait"]),
+                "seed": st.none() | st.integers(),
+            },
+        )
+        weaker, stronger = data.draw(fields), data.draw(fields)
+        merged = RetryPolicy(**stronger).merged_over(RetryPolicy(**weaker))
+        assert same(merged, RetryPolicy(**{**weaker, **stronger}))
+        assert merged.given == {**weaker, **stronger}
+
+
+def test_own_policy():
+    """A policy of one's own needs nothing but fields."""
+
+    class Own(Policy):
+        limit: int = 3
+
+    assert Own(limit=4).limit == 4
+    assert repr(Own(limit=4)) == "Own(limit=4)"
+    with pytest.raises(PolicyError, match="Own has no field 'limt', did you mean 'limit'"):
+        Own(limt=4)
+    with pytest.raises(PolicyError, match=r"Own.limit is wrong: .*; given: 'x'"):
+        Own(limit="x")
+
+
+def test_subclass_of_a_policy():
+    """A subclass takes its own fields too."""
+
+    class Own(RetryPolicy):
+        note: str = ""
+
+    own = Own(2, note="mine")
+    assert (own.max_retries, own.note) == (2, "mine")
+    assert own.merged_over(RetryPolicy(delay=3)) == Own(2, delay=3, note="mine")

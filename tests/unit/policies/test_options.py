@@ -1,0 +1,100 @@
+"""The options of a task, read into a PolicySet."""
+
+import pytest
+
+from daglite.exceptions import ParameterError, PolicyError, TaskConfigurationError
+from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, policies_from_options
+from daglite.policies.base import NOT_GIVEN
+
+
+def middleware(call, call_next):
+    return call_next(call)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, PolicySet()),
+        ({"retry": 3}, PolicySet(retry=3)),
+        ({"retry": RetryPolicy(3, "linear")}, PolicySet(retry=RetryPolicy(3, "linear"))),
+        ({"retry": 3, "backoff": "linear"}, PolicySet(retry=RetryPolicy(3, "linear"))),
+        ({"retry": 3, "backoff": [1, "2s"]}, PolicySet(retry=RetryPolicy(3, [1, 2]))),
+        ({"retry": None}, PolicySet(retry=None)),
+        ({"timeout": 30}, PolicySet(timeout=30)),
+        ({"timeout": "30s"}, PolicySet(timeout=30)),
+        ({"timeout": TimeoutPolicy(total=3)}, PolicySet(timeout=TimeoutPolicy(total=3))),
+        ({"timeout": None}, PolicySet(timeout=None)),
+        ({"around_call": [middleware]}, PolicySet(around_call=[middleware])),
+        ({"around_attempt": middleware}, PolicySet(around_attempt=middleware)),
+        ({"around_attempt": None}, PolicySet(around_attempt=None)),
+        ({"retry": NOT_GIVEN, "backoff": NOT_GIVEN, "cache": NOT_GIVEN}, PolicySet()),
+    ],
+    ids=repr,
+)
+def test_options(options, expected):
+    """Options are read; what is not given is not in the set, None is."""
+    assert policies_from_options("task 'train'", **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"retry": True}, "option retry must be a number of retries"),
+        ({"retry": "3"}, "option retry must be a number of retries"),
+        ({"retry": -1}, "RetryPolicy.max_retries must be a whole number from 0; given: -1"),
+        ({"retry": TimeoutPolicy(3)}, "option retry must be a number of retries"),
+        ({"timeout": False}, "option timeout must be seconds"),
+        ({"timeout": -1}, "TimeoutPolicy.attempt: -1 is not a duration"),
+        ({"timeout": "soon"}, "TimeoutPolicy.attempt: 'soon' is not a duration"),
+        ({"around_call": 3}, "option around_call: 3 is not callable"),
+        ({"around_attempt": [dict]}, "option around_attempt: .* is a class"),
+        ({"backoff": "linear"}, "backoff='linear' is given without retry=.* as in retry=3"),
+        ({"backoff": "linear", "retry": None}, "given with retry=None.* a number of retries"),
+        ({"backoff": "linear", "retry": True}, "given with retry=True.* a number of retries"),
+        (
+            {"backoff": "linear", "retry": RetryPolicy(3)},
+            "the short form together with the long one; write the backoff into the RetryPolicy",
+        ),
+        ({"retry": 3, "backoff": "expo"}, "RetryPolicy.backoff: 'expo' is no backoff"),
+        ({"retry": 3, "backoff": None}, "RetryPolicy.backoff: None is no backoff"),
+        *(
+            ({name: value}, f"option {name}= isn't available in this version of daglite")
+            for name, value in {
+                "cache": True,
+                "circuit_breaker": None,
+                "fallback": 0,
+                "rate_limit": 3,
+                "bulkhead": 3,
+                "hedge": 3,
+                "map_policy": None,
+                "chaos": None,
+                "limits": None,
+                "max_memory": "1GB",
+                "max_cpu_time": 3,
+                "priority": 3,
+                "idempotent": True,
+                "validate_input": True,
+                "sandbox": False,
+                "at_most_once": True,
+            }.items()
+        ),
+    ],
+    ids=repr,
+)
+def test_refused(options, message):
+    """What makes no sense is refused, with the task and the option in the message."""
+    with pytest.raises(PolicyError, match=rf"^task 'train': .*{message}"):
+        policies_from_options("task 'train'", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("retrys", ", did you mean 'retry'?"), ("backnd", ", did you mean 'backend'?"), ("zzz", "")],
+)
+def test_unknown(name, hint):
+    """An unknown option is no policy; the message knows what may have been meant."""
+    with pytest.raises(TaskConfigurationError) as caught:
+        policies_from_options("task 'train'", **{name: 3})
+    assert not isinstance(caught.value, (PolicyError, ParameterError))
+    message = str(caught.value)
+    assert message.startswith(f"task 'train': there is no option '{name}'{hint}; the options are ")
