@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from daglite import RetryPolicy, current_call, evaluate, task
 
@@ -170,7 +171,7 @@ def main() -> None:
         totals = cleaned.map(aggregate).join(add_up)
         table = load.bind(totals=totals, path=Path(folder) / "sales.csv")
 
-        result = evaluate(
+        result: dict[str, Any] = evaluate(
             {"table": table, "totals": totals, "rejects": cleaned.join(list_rejects)},
             default_backend="threading",
         )

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,7 +184,7 @@ def main() -> None:
     final = measure.bind(model=train.bind(split=split, best=best), split=split)
 
     # Several futures in one run: what they have in common is computed once.
-    results = evaluate(
+    results: dict[str, Any] = evaluate(
         {"scores": scores, "best": best, "final": final}, default_backend="threading"
     )
     print_sweep(results["scores"])

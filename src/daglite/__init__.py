@@ -42,7 +42,7 @@ _HOMES = {
     "task": "core.task",
 }
 
-__all__ = [*_HOMES]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

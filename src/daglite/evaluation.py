@@ -146,9 +146,7 @@ evaluate = _Evaluate()
 
 
 @overload
-async def evaluate_async(
-    expr: BaseTaskFuture[T], **options: Unpack[EvaluateOptions]
-) -> T: ...
+async def evaluate_async(expr: BaseTaskFuture[T], **options: Unpack[EvaluateOptions]) -> T: ...
 @overload
 async def evaluate_async(
     expr: tuple[BaseTaskFuture[T], ...], **options: Unpack[EvaluateOptions]
@@ -185,9 +183,7 @@ async def evaluate_async(expr: Any, **options: Unpack[EvaluateOptions]) -> Any:
             loop.call_soon_threadsafe(settle, ended, result)
 
     context = copy_context()
-    threading.Thread(
-        target=context.run, args=(work,), name="daglite-evaluate", daemon=True
-    ).start()
+    threading.Thread(target=context.run, args=(work,), name="daglite-evaluate", daemon=True).start()
     try:
         return await ended
     except asyncio.CancelledError:

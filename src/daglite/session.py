@@ -142,9 +142,7 @@ class Session:
         finally:
             outer.on_cancel = before
 
-    def _steps(
-        self, nodes: dict[NodeId, GraphNode], options: Options
-    ) -> dict[TaskInfo, Step]:
+    def _steps(self, nodes: dict[NodeId, GraphNode], options: Options) -> dict[TaskInfo, Step]:
         planner = self._planner(options)
         steps: dict[TaskInfo, Step] = {}
         for node in nodes.values():

@@ -30,7 +30,7 @@ class ThreadBackend:
     """
 
     name: ClassVar[str] = "threading"
-    capabilities: ClassVar[Capabilities] = Capabilities(cancel=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(cancel=True, follow=True)
 
     def __init__(self, max_workers: int, *, max_abandoned: int = 128) -> None:
         for field, value in (("max_workers", max_workers), ("max_abandoned", max_abandoned)):

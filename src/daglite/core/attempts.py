@@ -25,9 +25,7 @@ def record_failure(call: Call, outcome: Outcome, *, waited: float = 0.0, why: st
     run, error = call.run, outcome.error
     started = None if outcome.started is None else run.since(outcome.started)
     told = why if error is None else describe(error)
-    history.append(
-        AttemptRecord(call.attempt, started, outcome.ran, waited, told, outcome.worker)
-    )
+    history.append(AttemptRecord(call.attempt, started, outcome.ran, waited, told, outcome.worker))
     if error is not None:
         run.emit(
             AttemptFailed,

@@ -15,14 +15,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-__all__ = ["Running", "body_of", "is_async"]
+__all__ = ["body_of"]
 
 T = TypeVar("T")
-
-
-def is_async(func: Callable[..., Any]) -> bool:
-    """Whether calling *func* gives a coroutine or an async generator."""
-    return _asked(func, inspect.iscoroutinefunction) or _asked(func, inspect.isasyncgenfunction)
 
 
 def body_of(func: Callable[..., Any]) -> Callable[..., Any]:

@@ -37,9 +37,9 @@ def _collect(root: GraphBuilder) -> tuple[dict[NodeId, GraphBuilder], bool]:
         deps = builder.deps
         if not deps:
             continue
-        own = builder.node.id
+        own = builder.node[0]
         for dep in deps:
-            dep_id = dep.node.id
+            dep_id = dep.node[0]
             if dep_id not in found:
                 found[dep_id] = dep
                 todo.append(dep)

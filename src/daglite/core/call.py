@@ -69,7 +69,6 @@ class Call:
         attempt: From 1.
         started: When the function started to run, on the kernel's clock; set by the backend.
         expires: When the whole call must be done, on the kernel's clock; None: never.
-        history: The attempts that have failed so far; shared by all attempts of a call.
         crowd: The map that it is an element of, which is told when it is parked.
         cancelled: Its outcome isn't wanted any more; if it hasn't started it needn't.
         on_cancel: Called (from any thread) when it is cancelled, to end what it waits for.
@@ -78,28 +77,25 @@ class Call:
         place: Where it runs; for the backend alone.
     """
 
-    __slots__ = (
-        "args",
-        "attempt",
-        "cancelled",
-        "crowd",
-        "done_before",
-        "element",
-        "expires",
-        "history",
-        "index",
-        "kwnames",
-        "node_id",
-        "on_cancel",
-        "place",
-        "results",
-        "run",
-        "stack",
-        "started",
-        "target",
-        "waiter",
-        "worker",
-    )
+    # What only some calls have stands on the class: a call is made for each node.
+    attempt = 1
+    cancelled = False
+    crowd: Crowd | None = None
+    done_before: Outcome | None = None
+    """The outcome of an attempt that was made before the chain was entered."""
+    expires: float | None = None
+    on_cancel: Callable[[], None] | None = None
+    place: Any = None
+    results: list[Any] | None = None
+    """Results so far of a map that runs straight: their number is the element."""
+    stack: str | None = None
+    started: float | None = None
+    backend: Any = None
+    streak: list[int] | None = None
+    """Nodes that the same thread has run just before, unknown to the engine as yet."""
+    streak_began = 0.0
+    waiter: Any = None
+    worker: str | None = None
 
     def __init__(
         self,
@@ -118,21 +114,14 @@ class Call:
         self.element = element
         self.args = args
         self.kwnames = kwnames
-        self.attempt = 1
-        self.started: float | None = None
-        self.cancelled = False
-        self.place: Any = None
-        self.worker: str | None = None
-        self.stack: str | None = None
-        self.on_cancel: Callable[[], None] | None = None
-        self.expires: float | None = None
-        self.waiter: Any = None
-        # The outcome of an attempt that was made before the chain was entered.
-        self.done_before: Outcome | None = None
-        self.history: list[AttemptRecord] = []
-        self.crowd: Crowd | None = None
-        # Results so far of a map that runs straight: their number is the element.
-        self.results: list[Any] | None = None
+
+    @property
+    def history(self) -> list[AttemptRecord]:
+        """The attempts that have failed so far; shared by all attempts of a call."""
+        history: list[AttemptRecord] | None = self.__dict__.get("_history")
+        if history is None:
+            history = self._history = []
+        return history
 
     def again(self) -> Call:
         """The next attempt of the same call."""
@@ -147,7 +136,7 @@ class Call:
         )
         call.attempt = self.attempt + 1
         call.expires = self.expires
-        call.history = self.history
+        call._history = self.history
         call.crowd = self.crowd
         return call
 
@@ -188,7 +177,7 @@ class Outcome:
         note: Why nothing more was tried, where that isn't obvious.
     """
 
-    __slots__ = ("error", "note", "ran", "started", "value", "worker")
+    note: str | None = None
 
     def __init__(
         self,
@@ -203,7 +192,6 @@ class Outcome:
         self.started = started
         self.ran = ran
         self.worker = worker
-        self.note: str | None = None
 
     @classmethod
     def of_failure(cls, error: BaseException, started: float | None, ended: float) -> Outcome:

@@ -32,8 +32,8 @@ def calls_of(node: MapTaskNode, values: Mapping[NodeId, Any]) -> Iterator[tuple[
     if len(sources) == 1:
         if len(args) == 1:
             # zip makes the tuples of one that a call wants.
-            return zip(sources[0])  # noqa: B905 - nothing to be strict with
-        return _placed(args, node.mapped, zip(sources[0]))  # noqa: B905
+            return zip(sources[0])
+        return _placed(args, node.mapped, zip(sources[0]))
     if node.mode == "zip":
         combined = _zipped(node, [names[i] for i in node.mapped], sources)
     else:
@@ -102,5 +102,3 @@ def _combinations(sources: list[Iterable[Any]]) -> Iterator[tuple[Any, ...]]:
     for element in first:
         for rest in product(*kept):
             yield (element, *rest)
-
-

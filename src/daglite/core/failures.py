@@ -12,12 +12,19 @@ from daglite.exceptions import ExecutionError, as_execution_error, describe
 __all__ = ["error_of_call", "error_of_node"]
 
 
-def error_of_call(call: Call, outcome: Outcome, nodes: Mapping[NodeId, GraphNode]) -> ExecutionError:
+def error_of_call(
+    call: Call, outcome: Outcome, nodes: Mapping[NodeId, GraphNode]
+) -> ExecutionError:
     """The error for *call*, which finally ended as the failed *outcome*."""
     assert outcome.error is not None
     record_failure(call, outcome)
     return error_of_node(
-        nodes[call.node_id], outcome.error, nodes, call=call, element=call.element, note=outcome.note
+        nodes[call.node_id],
+        outcome.error,
+        nodes,
+        call=call,
+        element=call.element,
+        note=outcome.note,
     )
 
 

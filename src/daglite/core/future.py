@@ -32,33 +32,27 @@ class BaseTaskFuture(Generic[R_co]):
 
     Immutable.  Values that were bound are captured by reference: change a list after
     binding it, and the task sees the change.
+
+    Attributes:
+        node: The node of the graph that this future stands for.
+        deps: The futures (and containers of futures) whose results it needs.
     """
 
-    __slots__ = ("_deps", "_node")
+    __slots__ = ("deps", "node")
 
     def __init__(self, node: GraphNode, deps: Sequence[GraphBuilder]) -> None:
-        self._node = node
-        self._deps = deps
-
-    @property
-    def node(self) -> GraphNode:
-        """The node of the graph that this future stands for."""
-        return self._node
-
-    @property
-    def deps(self) -> Sequence[GraphBuilder]:
-        """The futures whose results it needs."""
-        return self._deps
+        self.node = node
+        self.deps = deps
 
     @property
     def id(self) -> NodeId:
         """The node's id: unique in this process."""
-        return self._node.id
+        return self.node.id
 
     @property
     def name(self) -> str:
         """The task's name."""
-        return self._node.name
+        return self.node.name
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} #{self.id}>"
@@ -69,9 +63,9 @@ class BaseTaskFuture(Generic[R_co]):
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, BaseTaskFuture):
-            return self is other
-        self._refuse(f"compared with {type(other).__name__}")
+        if not isinstance(other, BaseTaskFuture):
+            self._refuse(f"compared with {type(other).__name__}")
+        return self is other
 
     def __ne__(self, other: object) -> bool:
         return not self == other

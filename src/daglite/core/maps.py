@@ -131,9 +131,7 @@ class MapRun:
         element = len(self.results)
         self.results.append(None)
         self._under_way += 1
-        call = Call(
-            engine.run, step, self.node.id, self._index, element, args, self.node.kwnames
-        )
+        call = Call(engine.run, step, self.node.id, self._index, element, args, self.node.kwnames)
         if step.bare and not self._in_place:
             engine.run.kernel.outstanding += 1
             step.backend.submit(call, self._post)
@@ -151,9 +149,10 @@ class MapRun:
 
     # -- ending -------------------------------------------------------------------
 
-    def _post(self, call: Call, outcome: Outcome) -> None:
+    def _post(self, call: Call, outcome: Outcome) -> Call | None:
         """From the thread that ran a bare call."""
         self._engine.run.kernel.post(self._arrived, call, outcome)
+        return None
 
     def _arrived(self, call: Call, outcome: Outcome) -> None:
         self._engine.run.kernel.outstanding -= 1

@@ -12,8 +12,13 @@ from daglite.core.run import Run
 
 __all__ = ["Backend", "Capabilities", "Done", "ExecutionCallback", "Middleware", "Next"]
 
-Done: TypeAlias = Callable[[Call, Outcome], None]
-"""Takes the outcome of a call, from any thread."""
+Done: TypeAlias = Callable[[Call, Outcome], Call | None]
+"""
+Takes the outcome of a call, from any thread.
+
+To a backend that can `Capabilities.follow` it may return another call, which the same thread
+shall run next.
+"""
 
 Next: TypeAlias = Callable[[Call], Awaitable[Outcome]]
 """The rest of a chain."""
@@ -28,11 +33,13 @@ class Capabilities:
         in_place: Untimed calls run on the caller's thread, one at a time.
         cancel: It can interrupt a call, where Python allows.
         kill: It can end a call for certain.
+        follow: The thread that ran a call runs the one that *done* returns; see `Done`.
     """
 
     in_place: bool = False
     cancel: bool = False
     kill: bool = False
+    follow: bool = False
 
 
 @runtime_checkable

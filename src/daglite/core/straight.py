@@ -41,14 +41,14 @@ def run_straight(
     outer = call_on_this_thread.call
     try:
         return _Straight(run, nodes, root, steps).execute()
-    except _HandedOver as rest:
+    except _HandOverError as rest:
         return rest.engine.execute()
     finally:
         call_on_this_thread.call = outer
 
 
 @final
-class _HandedOver(Exception):
+class _HandOverError(Exception):
     """The rest is for an engine."""
 
     def __init__(self, engine: Engine) -> None:
@@ -89,20 +89,28 @@ class _Straight:
     def execute(self) -> Any:
         run, steps, values, spot = self._run, self._steps, self._values, self._spot
         announce = run.announce if run.listeners.any else None
-        now = run.kernel.now
+        now, last = run.kernel.now, self._last
         call_on_this_thread.call = spot
         for index, node in enumerate(self._nodes.values()):
             if run.cancelled:
                 raise filled(RunCancelledError("the run was cancelled"))
             if type(node) is not TaskNode:
-                values[node.id] = self._gathered(node) if type(node) is GatherNode else (
-                    self._mapped(node, index)
+                values[node.id] = (
+                    self._gathered(node)
+                    if type(node) is GatherNode
+                    else (self._mapped(node, index))
                 )
                 self._let_go(node)
                 continue
             node_id, task, args, kwnames, refs = node
             if refs:
-                args = self._taken(node_id, args, refs)
+                filled_in = list(args)
+                for place in refs:
+                    dep = args[place]
+                    # What nobody else needs is let go.
+                    is_last = last[dep] == node_id << 32 | place
+                    filled_in[place] = values.pop(dep) if is_last else values[dep]
+                args = tuple(filled_in)
             spot.target = step = steps[task]
             spot.node_id = node_id
             spot.index = index
@@ -126,23 +134,10 @@ class _Straight:
 
     # -- values -------------------------------------------------------------------
 
-    def _taken(
-        self, node_id: NodeId, args: tuple[Any, ...], refs: tuple[int, ...]
-    ) -> tuple[Any, ...]:
-        """The arguments, results in their places; those nobody else needs are let go."""
-        values, last, filled_in = self._values, self._last, list(args)
-        for place in refs:
-            filled_in[place] = values[args[place]]
-        for place in refs:
-            dep = args[place]
-            if last[dep] == node_id:
-                values.pop(dep, None)
-        return tuple(filled_in)
-
     def _let_go(self, node: MapTaskNode | GatherNode) -> None:
-        for dep in node.dependencies:
-            if self._last[dep] == node.id:
-                self._values.pop(dep, None)
+        for place in node.refs:
+            if self._last[node.args[place]] == node.id << 32 | place:
+                del self._values[node.args[place]]
 
     # -- gathers and maps ---------------------------------------------------------
 
@@ -224,7 +219,7 @@ class _Straight:
         engine = self._engine(node.id)
         call.done_before = outcome
         engine.adopt(call, step)
-        return _HandedOver(engine)
+        return _HandOverError(engine)
 
     def _failed_map(
         self,
@@ -244,7 +239,7 @@ class _Straight:
         if not step.bare:
             engine = self._engine(node.id)
             engine.adopt_map(node, step, calls, results, at.args, outcome)
-            return _HandedOver(engine)
+            return _HandOverError(engine)
         call = Call(run, step, node.id, index, len(results), at.args, node.kwnames)
         error = error_of_call(call, outcome, self._nodes)
         run.tell_failure(node, error, len(results))
@@ -260,12 +255,17 @@ class _Straight:
         return error
 
 
-def _last_uses(nodes: Mapping[NodeId, GraphNode]) -> dict[NodeId, NodeId]:
-    """Node id -> id of the last node that needs its value."""
-    last: dict[NodeId, NodeId] = {}
+def _last_uses(nodes: Mapping[NodeId, GraphNode]) -> dict[NodeId, int]:
+    """
+    Where each value is needed last.
+
+    Returns:
+        Node id -> the node that needs it (times 2^32) and at which place of its arguments.
+    """
+    last: dict[NodeId, int] = {}
     for node_id, node in nodes.items():
         if node.refs:
             args = node.args
             for place in node.refs:
-                last[args[place]] = node_id
+                last[args[place]] = node_id << 32 | place
     return last
