@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, TypedDict, TypeVar, final, overload
 
@@ -173,6 +173,7 @@ async def evaluate_async(expr: Any, **options: Unpack[EvaluateOptions]) -> Any:
     handle = _Handle()
 
     def work() -> None:
+        settle: Callable[[asyncio.Future[Any], Any], None]
         try:
             value = _default.evaluate(expr, asked, handle.attach)
         except BaseException as error:

@@ -75,7 +75,7 @@ class Planner:
 
 
 def _of_settings(settings: DagliteSettings) -> PolicySet:
-    given: dict[str, RetryPolicy | TimeoutPolicy] = {}
+    given: dict[str, Any] = {}
     if settings.max_retries:
         given["retry"] = RetryPolicy(settings.max_retries)
     if settings.task_timeout is not None:

@@ -17,6 +17,7 @@ from daglite.backends.pool import lent_slot
 from daglite.backends.registry import find_backend
 from daglite.backends.threads import ThreadBackend
 from daglite.core.builder import build_graph
+from daglite.core.crew import Crew
 from daglite.core.current import call_on_this_thread
 from daglite.core.engine import Engine
 from daglite.core.events import RunFinished, RunStarted
@@ -209,7 +210,19 @@ def _execute(
     with _told(run, nodes, root) if run.listeners.any else contextlib.nullcontext():
         if on_failure == "stop" and all(step.straight for step in steps.values()):
             return run_straight(run, nodes, root, steps)
+        crew = _crew_backend(steps) if on_failure == "stop" and not run.listeners.any else None
+        if crew is not None:
+            return Crew(run, nodes, root, steps, crew).execute()
         return Engine(run, nodes, root, steps, on_failure).execute()
+
+
+def _crew_backend(steps: dict[TaskInfo, Step]) -> Backend | None:
+    """The one backend of *steps*, if nothing stands between it and their functions."""
+    first = next(iter(steps.values())).backend
+    if not first.capabilities.shared_memory:
+        return None
+    alone = all(step.bare and step.backend is first for step in steps.values())
+    return first if alone else None
 
 
 @contextlib.contextmanager

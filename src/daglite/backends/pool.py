@@ -147,38 +147,34 @@ class ThreadPool:
                 if self._leave(worker):
                     return
                 continue
-            following, done = item
-            # Hold nothing of it while waiting for the next.
-            del item
-            while following is not None:
-                call, following = following, None
-                # In this order: see the head of this file.
-                worker.call = call
-                call.place = worker
-                if call.cancelled or call.run.stopped:
-                    with worker.lock:
-                        worker.call = None
-                    break
-                now = call.run.kernel.now
-                here.call = call
-                call.worker = name
-                started = call.started = now()
-                try:
-                    outcome = Outcome(call.invoke(), None, started)
-                except _Interrupted:
-                    return
-                except BaseException as error:
-                    outcome = Outcome(None, error, started)
-                outcome.ran = now() - started
-                outcome.worker = name
-                here.call = None
+            call, done = item
+            # In this order: see the head of this file.
+            worker.call = call
+            call.place = worker
+            if call.cancelled or call.run.stopped:
                 with worker.lock:
                     worker.call = None
-                    if worker.given_up:
-                        return
-                following = done(call, outcome)
-                del call, outcome
-            del done
+                continue
+            now = call.run.kernel.now
+            here.call = call
+            call.worker = name
+            started = call.started = now()
+            try:
+                outcome = Outcome(call.invoke(), None, started)
+            except _Interrupted:
+                return
+            except BaseException as error:
+                outcome = Outcome(None, error, started)
+            outcome.ran = now() - started
+            outcome.worker = name
+            here.call = None
+            with worker.lock:
+                worker.call = None
+                if worker.given_up:
+                    return
+            done(call, outcome)
+            # Hold nothing of it while waiting for the next.
+            del item, call, done, outcome
 
     def _leave(self, worker: _Worker) -> bool:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import ClassVar, final
+from typing import final
 
 from daglite.backends.pool import ThreadPool
 from daglite.core.call import Call
@@ -25,9 +25,9 @@ class SequentialBackend:
         max_abandoned: Calls out of time but still running, above which new timed calls fail.
     """
 
-    name: ClassVar[str] = "sequential"
-    capabilities: ClassVar[Capabilities] = Capabilities(in_place=True, cancel=True)
-    slots: ClassVar[int] = 1
+    name: str = "sequential"
+    capabilities: Capabilities = Capabilities(in_place=True, cancel=True)
+    slots: int = 1
 
     def __init__(self, *, max_abandoned: int = 128) -> None:
         self._max_abandoned = max_abandoned

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import ClassVar, final
+from typing import final
 
 from daglite.backends.pool import ThreadPool
 from daglite.core.call import Call
@@ -29,10 +29,12 @@ class ThreadBackend:
         max_abandoned: Calls out of time but still running, above which new timed calls fail.
     """
 
-    name: ClassVar[str] = "threading"
-    capabilities: ClassVar[Capabilities] = Capabilities(cancel=True, follow=True)
+    name: str = "threading"
+    capabilities: Capabilities = Capabilities(cancel=True, shared_memory=True)
 
     def __init__(self, max_workers: int, *, max_abandoned: int = 128) -> None:
+        field: str
+        value: object
         for field, value in (("max_workers", max_workers), ("max_abandoned", max_abandoned)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BackendError(f"ThreadBackend: {field} is a number from 1 up, not {value!r}")

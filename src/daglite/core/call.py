@@ -90,12 +90,9 @@ class Call:
     """Results so far of a map that runs straight: their number is the element."""
     stack: str | None = None
     started: float | None = None
-    backend: Any = None
-    streak: list[int] | None = None
-    """Nodes that the same thread has run just before, unknown to the engine as yet."""
-    streak_began = 0.0
     waiter: Any = None
     worker: str | None = None
+    _history: list[AttemptRecord]
 
     def __init__(
         self,

@@ -96,10 +96,9 @@ class Dispatch:
         kernel.call_later(call.target.grace, look)
 
 
-def _post(call: Call, outcome: Outcome) -> Call | None:
+def _post(call: Call, outcome: Outcome) -> None:
     """From the thread that ran *call*."""
     call.run.kernel.post(_arrived, call, outcome)
-    return None
 
 
 def _arrived(call: Call, outcome: Outcome) -> None:

@@ -29,9 +29,6 @@ from daglite.exceptions import ExecutionError, RunCancelledError, filled
 
 __all__ = ["Engine", "OnFailure"]
 
-_LONGEST_STREAK = 0.005
-"""Seconds that one thread may go from call to call before the engine is told."""
-
 OnFailure: TypeAlias = Literal["stop", "continue"]
 
 
@@ -191,8 +188,7 @@ class Engine:
         call = Call(self.run, step, node.id, self._places[node.id], None, args, node.kwnames)
         if step.bare and not step.backend.capabilities.in_place:
             self.run.kernel.outstanding += 1
-            call.backend = step.backend
-            step.backend.submit(call, self._post if step.follows else self._post_alone)
+            step.backend.submit(call, self._post)
         else:
             self.enter(call, step, partial(self._ended, call))
 
@@ -264,71 +260,16 @@ class Engine:
 
     # -- ending -------------------------------------------------------------------
 
-    def _post(self, call: Call, outcome: Outcome) -> Call | None:
-        """From the thread that ran a bare call; may give it another one to run at once."""
-        if outcome.error is None:
-            follower = self._follower(call, outcome)
-            if follower is not None:
-                return follower
+    def _post(self, call: Call, outcome: Outcome) -> None:
+        """From the thread that ran a bare call."""
         self.run.kernel.post(self._arrived, call, outcome)
-        return None
-
-    def _post_alone(self, call: Call, outcome: Outcome) -> Call | None:
-        """The same for a backend that can't follow."""
-        self.run.kernel.post(self._arrived, call, outcome)
-        return None
-
-    def _follower(self, call: Call, outcome: Outcome) -> Call | None:
-        """
-        The one call that waited for nothing but *call*, if the same thread may run it.
-
-        On the thread that ran *call*.  It reads what nobody changes meanwhile: a node that
-        waits for this one alone is touched by no other.  What the streak has done the engine
-        learns at its end, in `_arrived`; so a streak is cut short after a few milliseconds.
-        """
-        node_id = call.node_id
-        consumers = self._consumers.get(node_id)
-        if consumers is None or len(consumers) != 1 or self._uses[node_id] != 1:
-            return None
-        node = consumers[0]
-        if type(node) is not TaskNode or self._waiting[node.id] != 1:
-            return None
-        step, run = self.steps[node.task], self.run
-        if not step.bare or step.backend is not call.backend or run.cancelled or run.listeners.any:
-            return None
-        streak = call.streak
-        if streak is None:
-            streak = []
-        elif outcome.started + outcome.ran - call.streak_began > _LONGEST_STREAK:
-            return None
-        args = list(node.args)
-        for place in node.refs:
-            dep = args[place]
-            args[place] = outcome.value if dep == node_id else self.values[dep]
-        follower = Call(run, step, node.id, self._places[node.id], None, tuple(args), node.kwnames)
-        follower.backend = call.backend
-        follower.streak_began = call.streak_began if streak else outcome.started
-        streak.append(node_id)
-        follower.streak = streak
-        return follower
 
     def _arrived(self, call: Call, outcome: Outcome) -> None:
         self.run.kernel.outstanding -= 1
-        if call.streak is not None:
-            self._catch_up(call.streak)
         if outcome.error is None:
             self.complete(call.node_id, outcome.value)
         else:
             self.fail(error_of_call(call, outcome, self.nodes), call.node_id, None)
-
-    def _catch_up(self, streak: list[NodeId]) -> None:
-        """Settle the nodes that a thread has run one after the other."""
-        for node_id in streak:
-            self._open -= 1
-            (consumer,) = self._consumers.pop(node_id)
-            for dep in consumer.dependencies:
-                if dep != node_id:
-                    self._let_go(dep)
 
     def _let_go(self, dep: NodeId) -> None:
         """One node less needs *dep*."""

@@ -45,7 +45,7 @@ def gather(value: object) -> GraphBuilder | None:
         ) from None
 
 
-def _gather(value: object, inside: tuple[int, ...]) -> GraphBuilder | None:
+def _gather(value: Any, inside: tuple[int, ...]) -> GraphBuilder | None:
     if isinstance(value, BaseTaskFuture):
         return value
     open_container = _opener(type(value))

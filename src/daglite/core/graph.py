@@ -69,6 +69,7 @@ class TaskInfo(Protocol):
     def signature(self) -> Signature: ...
 
 
+@final
 class TaskNode(NamedTuple):
     """One call of a task."""
 
@@ -78,7 +79,10 @@ class TaskNode(NamedTuple):
     kwnames: tuple[str, ...]
     refs: tuple[int, ...]
 
-    kind = "task"
+    @property
+    def kind(self) -> Literal["task"]:
+        """Tells the three kinds of node apart."""
+        return "task"
 
     @property
     def name(self) -> str:
@@ -104,11 +108,17 @@ class TaskNode(NamedTuple):
         """The same node under the id *own*, its inputs' ids replaced by *ids*."""
         return self._replace(id=own, args=_renumber(self.args, self.refs, ids))
 
-    __eq__ = object.__eq__
-    __ne__ = object.__ne__
-    __hash__ = object.__hash__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
 
+@final
 class MapTaskNode(NamedTuple):
     """
     Many calls of a task, one for each element.
@@ -127,7 +137,10 @@ class MapTaskNode(NamedTuple):
     mode: MapMode
     mapped: tuple[int, ...]
 
-    kind = "map"
+    @property
+    def kind(self) -> Literal["map"]:
+        """Tells the three kinds of node apart."""
+        return "map"
 
     @property
     def name(self) -> str:
@@ -162,11 +175,17 @@ class MapTaskNode(NamedTuple):
         """The same node under the id *own*, its inputs' ids replaced by *ids*."""
         return self._replace(id=own, args=_renumber(self.args, self.refs, ids))
 
-    __eq__ = object.__eq__
-    __ne__ = object.__ne__
-    __hash__ = object.__hash__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
 
+@final
 class GatherNode(NamedTuple):
     """
     Puts results into a container: a list, dict, ... that was given with futures in it.
@@ -179,7 +198,10 @@ class GatherNode(NamedTuple):
     args: tuple[Any, ...]
     refs: tuple[int, ...]
 
-    kind = "gather"
+    @property
+    def kind(self) -> Literal["gather"]:
+        """Tells the three kinds of node apart."""
+        return "gather"
 
     @property
     def name(self) -> str:
@@ -195,9 +217,14 @@ class GatherNode(NamedTuple):
         """The same node under the id *own*, its inputs' ids replaced by *ids*."""
         return self._replace(id=own, args=_renumber(self.args, self.refs, ids))
 
-    __eq__ = object.__eq__
-    __ne__ = object.__ne__
-    __hash__ = object.__hash__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
 
 GraphNode: TypeAlias = TaskNode | MapTaskNode | GatherNode

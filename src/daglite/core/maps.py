@@ -149,10 +149,9 @@ class MapRun:
 
     # -- ending -------------------------------------------------------------------
 
-    def _post(self, call: Call, outcome: Outcome) -> Call | None:
+    def _post(self, call: Call, outcome: Outcome) -> None:
         """From the thread that ran a bare call."""
         self._engine.run.kernel.post(self._arrived, call, outcome)
-        return None
 
     def _arrived(self, call: Call, outcome: Outcome) -> None:
         self._engine.run.kernel.outstanding -= 1

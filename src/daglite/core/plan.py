@@ -24,11 +24,10 @@ class Step(Target):
         backend: Runs the calls.
         enter: The compiled chain, or the bare dispatch where there are no policies.
         bare: There is no chain.
-        follows: A thread that ran such a call may run the next one at once.
         straight: Untimed, in place, and nothing to do unless a call fails.
     """
 
-    __slots__ = ("backend", "bare", "enter", "follows", "policies", "straight")
+    __slots__ = ("backend", "bare", "enter", "policies", "straight")
 
     def __init__(
         self,
@@ -50,7 +49,6 @@ class Step(Target):
         self.backend = backend
         self.enter = enter
         self.bare = bare
-        self.follows = bare and backend.capabilities.follow
         self.straight = (bare or passive) and not self.timed and backend.capabilities.in_place
 
 

@@ -12,13 +12,8 @@ from daglite.core.run import Run
 
 __all__ = ["Backend", "Capabilities", "Done", "ExecutionCallback", "Middleware", "Next"]
 
-Done: TypeAlias = Callable[[Call, Outcome], Call | None]
-"""
-Takes the outcome of a call, from any thread.
-
-To a backend that can `Capabilities.follow` it may return another call, which the same thread
-shall run next.
-"""
+Done: TypeAlias = Callable[[Call, Outcome], None]
+"""Takes the outcome of a call, from any thread."""
 
 Next: TypeAlias = Callable[[Call], Awaitable[Outcome]]
 """The rest of a chain."""
@@ -33,13 +28,13 @@ class Capabilities:
         in_place: Untimed calls run on the caller's thread, one at a time.
         cancel: It can interrupt a call, where Python allows.
         kill: It can end a call for certain.
-        follow: The thread that ran a call runs the one that *done* returns; see `Done`.
+        shared_memory: Calls run on threads of this process, and see its objects.
     """
 
     in_place: bool = False
     cancel: bool = False
     kill: bool = False
-    follow: bool = False
+    shared_memory: bool = False
 
 
 @runtime_checkable

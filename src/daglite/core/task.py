@@ -343,7 +343,7 @@ class Task(Generic[P, R_co]):
         self._check_overlap(method, kwargs)
         return self.signature.arrange(self._complete(method, kwargs))
 
-    def _fan_out(self, mode: MapMode, kwargs: dict[str, Any]) -> MapTaskFuture[R_co]:
+    def _fan_out(self: Task[..., R_co], mode: MapMode, kwargs: dict[str, Any]) -> MapTaskFuture[R_co]:
         self._check_overlap(mode, kwargs)
         if not kwargs:
             raise ParameterError(
@@ -415,12 +415,12 @@ class TaskFuture(BaseTaskFuture[R_co]):
 
 
 @final
-class MapTaskFuture(BaseTaskFuture[list[R_co]]):
+class MapTaskFuture(BaseTaskFuture[list[R]]):
     """The values of many calls, in order. Made by `Task.extend`, `Task.zip` and `map`."""
 
     __slots__ = ()
 
-    def map(self, task: Task[[R_co], S]) -> MapTaskFuture[S]:
+    def map(self, task: Task[[R], S]) -> MapTaskFuture[S]:
         """
         Call *task* once for each of these values.
 
@@ -429,7 +429,7 @@ class MapTaskFuture(BaseTaskFuture[list[R_co]]):
         """
         return _checked_task("map", task).zip(**{task._only_parameter("map"): self})
 
-    def join(self, task: Task[[list[R_co]], S]) -> TaskFuture[S]:
+    def join(self, task: Task[[list[R]], S]) -> TaskFuture[S]:
         """
         Call *task* with the list of these values.
 

@@ -33,7 +33,7 @@ class Retry:
         waited = 0.0
         while True:
             outcome = await call_next(call)
-            error = outcome.error
+            error, why = outcome.error, ""
             if error is None:
                 if not policy.rejects(outcome.value):
                     return outcome
@@ -76,7 +76,7 @@ class Retry:
             )
         else:
             wait, asked = hinted, f"{policy.hint} asks for a wait of {hinted:g} s"
-            if policy.max_hint is not None and hinted > policy.max_hint:
+            if hinted > policy.max_hint:
                 return 0.0, f"{asked}, more than max_hint={policy.max_hint:g} s allows"
             remaining = call.remaining()
             if remaining is not None and hinted > remaining:
