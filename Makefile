@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP_INSTALL := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
-EDITABLE := $(PIP_INSTALL) --no-build-isolation --editable
+EDITABLE := $(PIP_INSTALL) --editable
 
 # The first Python that is new enough makes the venv; `make PYTHON=... demo` takes another.
 PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11 python3.10 python; do \
@@ -31,17 +31,14 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready-demo: pyproject.toml constraints.txt | $(PY)
-	$(PIP_INSTALL) hatchling
 	$(EDITABLE) '.[examples,progress]'
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml constraints.txt | $(PY)
-	$(PIP_INSTALL) hatchling
 	$(EDITABLE) '.[dev]'
 	@touch $(VENV)/.ready-demo $@
 
 $(VENV)/.ready-bench: pyproject.toml constraints.txt | $(PY)
-	$(PIP_INSTALL) hatchling
 	$(EDITABLE) '.[benchmarks,progress]'
 	@touch $@
 

@@ -147,7 +147,7 @@ def score(fold: Split, width: int, penalty: float) -> Score:
 
 
 @task
-def pick_best(scores: Sequence[Score]) -> Score:
+def pick_best(scores: list[Score]) -> Score:
     """Return the choice with the best mean over its folds."""
     by_choice: defaultdict[Choice, list[float]] = defaultdict(list)
     for each in scores:

@@ -23,7 +23,7 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from daglite import RetryPolicy, TimeoutPolicy, evaluate, task
-from daglite.core.events import AttemptFailed, Event
+from daglite.callbacks import AttemptFailed, Event
 
 LISTS = 3
 BOOKS_PER_LIST = 4

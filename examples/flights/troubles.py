@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from daglite.core.events import AttemptFailed, CallParked, Event
+from daglite.callbacks import AttemptFailed, CallParked, Event
 
 __all__ = ["Troubles"]
 

@@ -42,7 +42,8 @@ _HOMES = {
     "task": "core.task",
 }
 
-__all__ = list(_HOMES)
+# What a type checker wants to know of the names stands in the stub.
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:

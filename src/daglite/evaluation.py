@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from typing import Any, TypedDict, TypeVar, final, overload
+from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar, final, overload
 
 from typing_extensions import Unpack
 
@@ -22,7 +22,20 @@ from daglite.settings import DagliteSettings
 __all__ = ["Context", "EvaluateOptions", "evaluate", "evaluate_async"]
 
 T = TypeVar("T")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T_co = TypeVar("T_co", covariant=True)
 K = TypeVar("K")
+
+Containers: TypeAlias = list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | dict[Any, Any]
+"""What futures can be given in."""
+
+
+class _ListOf(Protocol[T_co]):
+    """A list, as far as reading goes: so a list of `TaskFuture` is one of futures."""
+
+    def __iter__(self) -> Iterator[T_co]: ...
+    def copy(self) -> list[Any]: ...
 
 
 class EvaluateOptions(TypedDict, total=False):
@@ -52,18 +65,28 @@ class Context:
     def evaluate(self, expr: BaseTaskFuture[T], **options: Unpack[EvaluateOptions]) -> T: ...
     @overload
     def evaluate(
+        self, expr: tuple[BaseTaskFuture[T], BaseTaskFuture[T2]], **options: Unpack[EvaluateOptions]
+    ) -> tuple[T, T2]: ...
+    @overload
+    def evaluate(
+        self,
+        expr: tuple[BaseTaskFuture[T], BaseTaskFuture[T2], BaseTaskFuture[T3]],
+        **options: Unpack[EvaluateOptions],
+    ) -> tuple[T, T2, T3]: ...
+    @overload
+    def evaluate(
         self, expr: tuple[BaseTaskFuture[T], ...], **options: Unpack[EvaluateOptions]
     ) -> tuple[T, ...]: ...
     @overload
     def evaluate(
-        self, expr: Sequence[BaseTaskFuture[T]], **options: Unpack[EvaluateOptions]
+        self, expr: _ListOf[BaseTaskFuture[T]], **options: Unpack[EvaluateOptions]
     ) -> list[T]: ...
     @overload
     def evaluate(
         self, expr: Mapping[K, BaseTaskFuture[T]], **options: Unpack[EvaluateOptions]
     ) -> dict[K, T]: ...
     @overload
-    def evaluate(self, expr: Any, **options: Unpack[EvaluateOptions]) -> Any: ...
+    def evaluate(self, expr: Containers, **options: Unpack[EvaluateOptions]) -> Any: ...
     def evaluate(self, expr: Any, **options: Unpack[EvaluateOptions]) -> Any:
         """`daglite.evaluate`; what isn't given here is as the context says."""
         return self._session.evaluate(expr, Options(**options))
@@ -79,18 +102,28 @@ class _Evaluate:
     def __call__(self, expr: BaseTaskFuture[T], **options: Unpack[EvaluateOptions]) -> T: ...
     @overload
     def __call__(
+        self, expr: tuple[BaseTaskFuture[T], BaseTaskFuture[T2]], **options: Unpack[EvaluateOptions]
+    ) -> tuple[T, T2]: ...
+    @overload
+    def __call__(
+        self,
+        expr: tuple[BaseTaskFuture[T], BaseTaskFuture[T2], BaseTaskFuture[T3]],
+        **options: Unpack[EvaluateOptions],
+    ) -> tuple[T, T2, T3]: ...
+    @overload
+    def __call__(
         self, expr: tuple[BaseTaskFuture[T], ...], **options: Unpack[EvaluateOptions]
     ) -> tuple[T, ...]: ...
     @overload
     def __call__(
-        self, expr: Sequence[BaseTaskFuture[T]], **options: Unpack[EvaluateOptions]
+        self, expr: _ListOf[BaseTaskFuture[T]], **options: Unpack[EvaluateOptions]
     ) -> list[T]: ...
     @overload
     def __call__(
         self, expr: Mapping[K, BaseTaskFuture[T]], **options: Unpack[EvaluateOptions]
     ) -> dict[K, T]: ...
     @overload
-    def __call__(self, expr: Any, **options: Unpack[EvaluateOptions]) -> Any: ...
+    def __call__(self, expr: Containers, **options: Unpack[EvaluateOptions]) -> Any: ...
     def __call__(self, expr: Any, **options: Unpack[EvaluateOptions]) -> Any:
         """
         Run a graph on this thread, and return its value.
@@ -149,18 +182,27 @@ evaluate = _Evaluate()
 async def evaluate_async(expr: BaseTaskFuture[T], **options: Unpack[EvaluateOptions]) -> T: ...
 @overload
 async def evaluate_async(
+    expr: tuple[BaseTaskFuture[T], BaseTaskFuture[T2]], **options: Unpack[EvaluateOptions]
+) -> tuple[T, T2]: ...
+@overload
+async def evaluate_async(
+    expr: tuple[BaseTaskFuture[T], BaseTaskFuture[T2], BaseTaskFuture[T3]],
+    **options: Unpack[EvaluateOptions],
+) -> tuple[T, T2, T3]: ...
+@overload
+async def evaluate_async(
     expr: tuple[BaseTaskFuture[T], ...], **options: Unpack[EvaluateOptions]
 ) -> tuple[T, ...]: ...
 @overload
 async def evaluate_async(
-    expr: Sequence[BaseTaskFuture[T]], **options: Unpack[EvaluateOptions]
+    expr: _ListOf[BaseTaskFuture[T]], **options: Unpack[EvaluateOptions]
 ) -> list[T]: ...
 @overload
 async def evaluate_async(
     expr: Mapping[K, BaseTaskFuture[T]], **options: Unpack[EvaluateOptions]
 ) -> dict[K, T]: ...
 @overload
-async def evaluate_async(expr: Any, **options: Unpack[EvaluateOptions]) -> Any: ...
+async def evaluate_async(expr: Containers, **options: Unpack[EvaluateOptions]) -> Any: ...
 async def evaluate_async(expr: Any, **options: Unpack[EvaluateOptions]) -> Any:
     """
     Like `evaluate`, on a thread of its own: the event loop stays free.

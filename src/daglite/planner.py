@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 from weakref import WeakKeyDictionary
 
 from daglite.core.dispatch import Dispatch

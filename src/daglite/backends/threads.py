@@ -33,9 +33,8 @@ class ThreadBackend:
     capabilities: Capabilities = Capabilities(cancel=True, shared_memory=True)
 
     def __init__(self, max_workers: int, *, max_abandoned: int = 128) -> None:
-        field: str
-        value: object
-        for field, value in (("max_workers", max_workers), ("max_abandoned", max_abandoned)):
+        sizes: dict[str, object] = {"max_workers": max_workers, "max_abandoned": max_abandoned}
+        for field, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BackendError(f"ThreadBackend: {field} is a number from 1 up, not {value!r}")
         self._pool = ThreadPool(max_workers, max_abandoned=max_abandoned)

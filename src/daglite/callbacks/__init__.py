@@ -2,13 +2,40 @@
 Those who are told what happens in a run: they may watch it, and can't change it.
 
 Pass them to `evaluate(..., callbacks=[ProgressBar(), Logger(level="INFO")])`. A callback is any
-object with one or more of the methods of `ExecutionCallback`.
+object with one or more of the methods of `ExecutionCallback`; its `on_event` is given the
+events that stand here too.
 """
 
 from __future__ import annotations
 
 from daglite.callbacks.logger import Logger
 from daglite.callbacks.progress import ProgressBar
+from daglite.core.events import (
+    AttemptFailed,
+    CallAbandoned,
+    CallParked,
+    Event,
+    MapProgress,
+    NodeCompleted,
+    NodeFailed,
+    NodeStarted,
+    RunFinished,
+    RunStarted,
+)
 from daglite.core.protocols import ExecutionCallback
 
-__all__ = ["ExecutionCallback", "Logger", "ProgressBar"]
+__all__ = [
+    "AttemptFailed",
+    "CallAbandoned",
+    "CallParked",
+    "Event",
+    "ExecutionCallback",
+    "Logger",
+    "MapProgress",
+    "NodeCompleted",
+    "NodeFailed",
+    "NodeStarted",
+    "ProgressBar",
+    "RunFinished",
+    "RunStarted",
+]

@@ -237,7 +237,7 @@ class Crew:
                 with lock:
                     shared.finished += finished
                     finished = 0
-                    if shared.exhausted or began > until:
+                    if began > until or shared.exhausted:
                         break
                     args = self._next(shared)
                     if args is None:

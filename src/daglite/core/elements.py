@@ -63,7 +63,8 @@ def _iterable(node: MapTaskNode, name: str, source: Any) -> Iterable[Any]:
         problem = f"the {type(source).__name__} {source!r:.40}; return a list"
     else:
         try:
-            return iter(source)
+            elements: Iterator[Any] = iter(source)
+            return elements
         except TypeError:
             problem = f"a non-iterable {type(source).__name__}"
     raise ParameterError(

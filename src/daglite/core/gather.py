@@ -45,7 +45,7 @@ def gather(value: object) -> GraphBuilder | None:
         ) from None
 
 
-def _gather(value: Any, inside: tuple[int, ...]) -> GraphBuilder | None:
+def _gather(value: object, inside: tuple[int, ...]) -> GraphBuilder | None:
     if isinstance(value, BaseTaskFuture):
         return value
     open_container = _opener(type(value))
@@ -73,8 +73,7 @@ def _gather(value: Any, inside: tuple[int, ...]) -> GraphBuilder | None:
     return Gathered(GatherNode(new_id(), build, tuple(args), tuple(refs)), tuple(deps))
 
 
-@lru_cache(maxsize=1024)
-def _opener(kind: type) -> Open | None:
+def _find_opener(kind: type) -> Open | None:
     """How to take a container of type *kind* apart; None for what isn't looked into."""
     if kind in PLAIN:
         return None
@@ -87,6 +86,10 @@ def _opener(kind: type) -> Open | None:
     if dataclasses.is_dataclass(kind):
         return _open_dataclass
     return None
+
+
+# A plain function for the type checkers: to some of them a type has no hash.
+_opener: Callable[[type], Open | None] = lru_cache(maxsize=1024)(_find_opener)
 
 
 def _open_collection(value: Any) -> tuple[Sequence[Any], Build]:

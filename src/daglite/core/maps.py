@@ -76,6 +76,7 @@ class MapRun:
         self._finished = 0
         self._exhausted = False
         self._failed = False
+        self._pumping = False
         self._in_place = step.backend.capabilities.in_place
         self._slots = step.backend.slots
         self._window = self._slots if self._in_place else self._slots * _PER_SLOT
@@ -93,20 +94,26 @@ class MapRun:
 
     def pump(self) -> None:
         """Start elements while there are places."""
-        if self._calls is None and not self._open():
+        if self._pumping or (self._calls is None and not self._open()):
             return
+        # In place, an element that is begun ends at once, and would ask for the next.
+        self._pumping = True
+        try:
+            self._fill()
+        finally:
+            self._pumping = False
+        self._settle()
+
+    def _fill(self) -> None:
         for _ in range(_SLICE if self._in_place else _MOST_PER_SLOT * self._slots):
             if self._exhausted or self._failed or self._engine.run.stopped:
-                break
+                return
             if self._under_way >= self._window or self._parked >= _MOST_PARKED:
                 return
             args = self._next()
             if args is not None:
                 self._begin(args)
-        else:
-            self._engine.resume_map(self)
-            return
-        self._settle()
+        self._engine.resume_map(self)
 
     def _open(self) -> bool:
         try:
@@ -165,11 +172,7 @@ class MapRun:
         if outcome is None:
             return
         self._take(call, outcome)
-        # In place, `pump` itself is what called this.
-        if not self._in_place:
-            self.pump()
-        elif self._under_way == 0 and self._exhausted:
-            self._settle()
+        self.pump()
 
     def _take(self, call: Call, outcome: Outcome) -> None:
         self._under_way -= 1

@@ -104,13 +104,13 @@ class _Straight:
                 continue
             node_id, task, args, kwnames, refs = node
             if refs:
-                filled_in = list(args)
+                filled_in: Any = list(args)
                 for place in refs:
                     dep = args[place]
                     # What nobody else needs is let go.
                     is_last = last[dep] == node_id << 32 | place
                     filled_in[place] = values.pop(dep) if is_last else values[dep]
-                args = tuple(filled_in)
+                args = filled_in
             spot.target = step = steps[task]
             spot.node_id = node_id
             spot.index = index
@@ -119,14 +119,14 @@ class _Straight:
             began = now()
             try:
                 if kwnames:
-                    spot.args, spot.kwnames = args, kwnames
+                    spot.args, spot.kwnames = tuple(args), kwnames
                     value = spot.invoke()
                 else:
                     value = step.body(*args)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                raise self._failed(node, index, args, began, error) from None
+                raise self._failed(node, index, tuple(args), began, error) from None
             values[node_id] = value
             if announce is not None:
                 run.tell_complete(node, value)

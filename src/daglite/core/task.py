@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import (
     AsyncGenerator,
+    AsyncIterator,
     Callable,
     Collection,
     Coroutine,
@@ -109,6 +110,7 @@ class Task(Generic[P, R_co]):
     policies: PolicySet
     fixed: Mapping[str, Any]
     signature: Signature
+    _simple: tuple[str, ...] | None
 
     def __init__(
         self,
@@ -168,18 +170,19 @@ class Task(Generic[P, R_co]):
         Raises:
             ParameterError: Arguments that are bound already, unknown, or missing.
         """
+        kwnames: tuple[str, ...] = ()
         if args or tuple(kwargs) != self._simple:
             values, kwnames = self._arranged("bind", self._named("bind", args, kwargs))
         else:
-            values, kwnames = tuple(kwargs.values()), ()
+            values = tuple(kwargs.values())
+        refs: tuple[int, ...] = ()
+        deps: tuple[GraphBuilder, ...] = ()
         for value in values:
             if type(value) not in PLAIN:
-                linked, refs, deps = _link(values)
+                values, refs, deps = _link(values)
                 break
-        else:
-            linked, refs, deps = values, (), ()
         # What TaskNode(...) does, in half the time.
-        node = tuple.__new__(TaskNode, (new_id(), self, linked, kwnames, refs))
+        node = _new_tuple(TaskNode, (new_id(), self, values, kwnames, refs))
         return TaskFuture(node, deps)
 
     def fix(self, /, **kwargs: Any) -> Task[..., R_co]:
@@ -343,7 +346,9 @@ class Task(Generic[P, R_co]):
         self._check_overlap(method, kwargs)
         return self.signature.arrange(self._complete(method, kwargs))
 
-    def _fan_out(self: Task[..., R_co], mode: MapMode, kwargs: dict[str, Any]) -> MapTaskFuture[R_co]:
+    def _fan_out(
+        self: Task[..., R_co], mode: MapMode, kwargs: dict[str, Any]
+    ) -> MapTaskFuture[R_co]:
         self._check_overlap(mode, kwargs)
         if not kwargs:
             raise ParameterError(
@@ -441,6 +446,9 @@ class MapTaskFuture(BaseTaskFuture[list[R]]):
     then = join
 
 
+_new_tuple = tuple.__new__
+
+
 def _link(values: tuple[Any, ...]) -> Bound:
     """
     Replace futures by the ids of their nodes.
@@ -501,12 +509,19 @@ def _load_task(state: Any, rest: Mapping[str, Any]) -> Task[..., Any]:
 class _Decorator(Protocol):
     """What ``@task(...)`` returns: it makes a task of a function."""
 
+    # Whoever writes a generator mostly annotates it with Iterator: so a type checker takes
+    # any function that returns one for a generator.
+
     @overload
     def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
     @overload
     def __call__(self, func: Callable[P, AsyncGenerator[R, Any]], /) -> Task[P, list[R]]: ...
     @overload
     def __call__(self, func: Callable[P, Generator[R, Any, Any]], /) -> Task[P, list[R]]: ...
+    @overload
+    def __call__(self, func: Callable[P, AsyncIterator[R]], /) -> Task[P, list[R]]: ...
+    @overload
+    def __call__(self, func: Callable[P, Iterator[R]], /) -> Task[P, list[R]]: ...
     @overload
     def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
 
@@ -517,6 +532,10 @@ def task(func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
 def task(func: Callable[P, AsyncGenerator[R, Any]], /) -> Task[P, list[R]]: ...
 @overload
 def task(func: Callable[P, Generator[R, Any, Any]], /) -> Task[P, list[R]]: ...
+@overload
+def task(func: Callable[P, AsyncIterator[R]], /) -> Task[P, list[R]]: ...
+@overload
+def task(func: Callable[P, Iterator[R]], /) -> Task[P, list[R]]: ...
 @overload
 def task(func: Callable[P, R], /) -> Task[P, R]: ...
 @overload

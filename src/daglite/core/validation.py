@@ -54,8 +54,8 @@ def check_edges(nodes: Mapping[NodeId, GraphNode]) -> None:
                 raise GraphConstructionError(
                     f"task {node.name!r} refers to node {args[place]}, which isn't in the graph"
                 )
-            if checked and type(source) is not GatherNode:
-                edge = (source.task, type(source), task, place)
+            if checked and type(node) is not GatherNode and type(source) is not GatherNode:
+                edge = (source.task, type(source), node.task, place)
                 if edge not in fine:
                     _check_types(source, node, place)
                     fine.add(edge)
