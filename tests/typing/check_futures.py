@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from typing_extensions import assert_type
 
 from daglite import MapTaskFuture, TaskFuture, task
-
-T = TypeVar("T")
 
 
 @task
@@ -82,11 +80,6 @@ def untyped(value: Any) -> Any:
     return value
 
 
-@task
-def kept(value: T) -> T:
-    return value
-
-
 def one_after_the_other() -> None:
     """The value of one call goes into the next, and the last result is what remains."""
     assert_type(number.bind(x=1).then(text), TaskFuture[str])
@@ -137,7 +130,6 @@ def tasks_may_take_more_than_they_get() -> None:
     assert_type(many.map(shown), MapTaskFuture[str])
     assert_type(number.bind(x=1).then(shown), TaskFuture[str])
     assert_type(many.map(untyped), MapTaskFuture[Any])
-    assert_type(number.bind(x=1).then(kept), TaskFuture[int])
 
 
 def wrong_tasks_are_refused() -> None:

@@ -117,11 +117,10 @@ class Completion(_Awaitable[T]):
 class Activity(Generic[T]):
     """A coroutine under way. Read `value` or `error` when `done`."""
 
-    __slots__ = ("_cancels", "_coro", "_on_done", "_turn", "done", "error", "ended", "value")
+    __slots__ = ("_cancels", "_coro", "_ended", "_on_done", "_turn", "done", "error", "value")
 
     def __init__(
         self,
-        kernel: Kernel,
         coro: Coroutine[Any, Any, T],
         on_done: Callable[[Activity[T]], None] | None,
     ) -> None:
@@ -130,11 +129,20 @@ class Activity(Generic[T]):
         # Each time it waits an activity takes a new turn, so that a wake-up for an
         # earlier wait (a timer that lost the race) finds nobody.
         self._turn = 0
-        self._cancels: deque[Deadline | None] = deque()
+        # Cancellations that haven't been thrown yet, oldest first.
+        self._cancels: list[Deadline | None] = []
         self.done = False
         self.value: T
         self.error: BaseException | None = None
-        self.ended: Completion[Activity[T]] = Completion(kernel)
+        self._ended: Completion[Activity[T]] | None = None
+
+    def ended(self, kernel: Kernel) -> Completion[Activity[T]]:
+        """Something to wait for, which is set when this has ended."""
+        if self._ended is None:
+            self._ended = Completion(kernel)
+            if self.done:
+                self._ended.set(self)
+        return self._ended
 
 
 @final
@@ -228,7 +236,7 @@ class Kernel:
             coro: What to run.
             on_done: Called with the activity when it has ended, in whatever way.
         """
-        activity = Activity(self, coro, on_done)
+        activity = Activity(coro, on_done)
         self._step(activity, None)
         return activity
 
@@ -238,7 +246,7 @@ class Kernel:
 
     async def wait(self, activity: Activity[T]) -> Activity[T]:
         """Wait until *activity* has ended; its error isn't raised here."""
-        return await activity.ended
+        return await activity.ended(self)
 
     async def first_of(self, *activities: Activity[T]) -> Activity[T]:
         """Wait until one of *activities* has ended, and return that one."""
@@ -251,7 +259,7 @@ class Kernel:
                 self.cancel(watcher)
 
     async def _forward(self, activity: Activity[T], to: Completion[Activity[T]]) -> None:
-        to.set(await activity.ended)
+        to.set(await activity.ended(self))
 
     def deadline(self, seconds: float) -> Deadline:
         """End what runs in the ``with`` block after *seconds*; the scope's `expired` tells."""
@@ -289,7 +297,7 @@ class Kernel:
         turn = activity._turn
         try:
             if activity._cancels:
-                awaited = activity._coro.throw(Cancelled(activity._cancels.popleft()))
+                awaited = activity._coro.throw(Cancelled(activity._cancels.pop(0)))
             else:
                 awaited = activity._coro.send(value)
         except StopIteration as stop:
@@ -307,7 +315,8 @@ class Kernel:
 
     def _finish(self, activity: Activity[Any]) -> None:
         activity.done = True
-        activity.ended.set(activity)
+        if activity._ended is not None:
+            activity._ended.set(activity)
         if activity._on_done is not None:
             activity._on_done(activity)
 

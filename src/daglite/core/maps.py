@@ -163,16 +163,14 @@ class MapRun:
     def _arrived(self, call: Call, outcome: Outcome) -> None:
         self._engine.run.kernel.outstanding -= 1
         self._take(call, outcome)
-        if self._under_way <= self._window // 2:
-            self._adapt()
-            self.pump()
+        self._refill()
 
     def _ended(self, call: Call, activity: Activity[Outcome]) -> None:
         outcome = self._engine.outcome_of(activity)
         if outcome is None:
             return
         self._take(call, outcome)
-        self.pump()
+        self._refill()
 
     def _take(self, call: Call, outcome: Outcome) -> None:
         self._under_way -= 1
@@ -183,6 +181,12 @@ class MapRun:
             self._engine.run.tell_progress(self.node, self._finished, self.total)
         else:
             self._fail(error_of_call(call, outcome, self._engine.nodes), call.element)
+
+    def _refill(self) -> None:
+        """Start more when half of the window is free: fewer, longer turns cost less."""
+        if self._under_way <= self._window // 2:
+            self._adapt()
+            self.pump()
 
     def _fail(self, error: ExecutionError, element: int | None = None) -> None:
         if not self._failed:

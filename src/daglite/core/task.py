@@ -41,6 +41,7 @@ __all__ = ["MapTaskFuture", "OneShot", "Task", "TaskFuture", "task"]
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+V_contra = TypeVar("V_contra", contravariant=True)
 S = TypeVar("S")
 E = TypeVar("E")
 
@@ -80,7 +81,6 @@ class Task(Generic[P, R_co]):
     Immutable.  A task isn't called: `bind` it and `evaluate` the future, or call `func`.
 
     Attributes:
-        func: The plain function.
         name: For messages, events and rules.
         description: The first line of the function's docstring, unless given.
         backend: A backend's name or the backend itself; None leaves it to `evaluate`.
@@ -91,18 +91,17 @@ class Task(Generic[P, R_co]):
 
     __slots__ = (
         "__weakref__",
+        "_func",
         "_simple",
         "backend",
         "description",
         "fixed",
-        "func",
         "name",
         "policies",
         "signature",
         "tags",
     )
 
-    func: Callable[P, R_co]
     name: str
     description: str
     backend: Any
@@ -110,6 +109,7 @@ class Task(Generic[P, R_co]):
     policies: PolicySet
     fixed: Mapping[str, Any]
     signature: Signature
+    _func: Callable[P, R_co]
     _simple: tuple[str, ...] | None
 
     def __init__(
@@ -125,7 +125,7 @@ class Task(Generic[P, R_co]):
         fixed: Mapping[str, Any],
     ) -> None:
         write = super().__setattr__
-        write("func", func)
+        write("_func", func)
         write("name", name)
         write("description", description)
         write("backend", backend)
@@ -136,6 +136,11 @@ class Task(Generic[P, R_co]):
         # A call that names all parameters in order needs no arranging.
         plain = signature.positional == len(signature.names) and not fixed
         write("_simple", signature.names if plain else None)
+
+    @property
+    def func(self) -> Callable[P, R_co]:
+        """The plain function."""
+        return self._func
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(
@@ -346,9 +351,7 @@ class Task(Generic[P, R_co]):
         self._check_overlap(method, kwargs)
         return self.signature.arrange(self._complete(method, kwargs))
 
-    def _fan_out(
-        self: Task[..., R_co], mode: MapMode, kwargs: dict[str, Any]
-    ) -> MapTaskFuture[R_co]:
+    def _fan_out(self, mode: MapMode, kwargs: dict[str, Any]) -> MapTaskFuture[R_co]:
         self._check_overlap(mode, kwargs)
         if not kwargs:
             raise ParameterError(
@@ -385,38 +388,55 @@ class Task(Generic[P, R_co]):
         return OneShot(iterator, what) if iterator is value else value
 
 
+class TaskOf(Protocol[V_contra, R_co]):
+    """
+    A `Task` that can be called with one argument more, a V.
+
+    To a type checker, a task that takes a sequence is one that takes a list too; of ``Task``
+    itself not every checker knows that.
+    """
+
+    @property
+    def func(self) -> Callable[[V_contra], R_co]: ...
+    @property
+    def signature(self) -> Signature: ...
+
+
 @final
 class TaskFuture(BaseTaskFuture[R_co]):
     """The value of one call. Made by `Task.bind`, `then` and `join`."""
 
     __slots__ = ()
 
-    def then(self, task: Task[[R_co], S]) -> TaskFuture[S]:
+    def then(self, task: TaskOf[R_co, S]) -> TaskFuture[S]:
         """
         Call *task* with this value.
 
         Raises:
             ParameterError: The task has not exactly one unbound parameter.
         """
-        return _checked_task("then", task).bind(**{task._only_parameter("then"): self})
+        checked, parameter = _taker("then", task)
+        return checked.bind(**{parameter: self})
 
-    def map(self: TaskFuture[Iterable[E]], task: Task[[E], S]) -> MapTaskFuture[S]:
+    def map(self: TaskFuture[Iterable[E]], task: TaskOf[E, S]) -> MapTaskFuture[S]:
         """
         Call *task* once for each element of this value, which must be iterable.
 
         Raises:
             ParameterError: The task has not exactly one unbound parameter.
         """
-        return _checked_task("map", task).zip(**{task._only_parameter("map"): self})
+        checked, parameter = _taker("map", task)
+        return checked.zip(**{parameter: self})
 
-    def join(self, task: Task[[R_co], S]) -> TaskFuture[S]:
+    def join(self, task: TaskOf[R_co, S]) -> TaskFuture[S]:
         """
         Call *task* with this value as a whole; reads well after `map`.
 
         Raises:
             ParameterError: The task has not exactly one unbound parameter.
         """
-        return _checked_task("join", task).bind(**{task._only_parameter("join"): self})
+        checked, parameter = _taker("join", task)
+        return checked.bind(**{parameter: self})
 
 
 @final
@@ -425,23 +445,25 @@ class MapTaskFuture(BaseTaskFuture[list[R]]):
 
     __slots__ = ()
 
-    def map(self, task: Task[[R], S]) -> MapTaskFuture[S]:
+    def map(self, task: TaskOf[R, S]) -> MapTaskFuture[S]:
         """
         Call *task* once for each of these values.
 
         Raises:
             ParameterError: The task has not exactly one unbound parameter.
         """
-        return _checked_task("map", task).zip(**{task._only_parameter("map"): self})
+        checked, parameter = _taker("map", task)
+        return checked.zip(**{parameter: self})
 
-    def join(self, task: Task[[list[R]], S]) -> TaskFuture[S]:
+    def join(self, task: TaskOf[list[R], S]) -> TaskFuture[S]:
         """
         Call *task* with the list of these values.
 
         Raises:
             ParameterError: The task has not exactly one unbound parameter.
         """
-        return _checked_task("join", task).bind(**{task._only_parameter("join"): self})
+        checked, parameter = _taker("join", task)
+        return checked.bind(**{parameter: self})
 
     then = join
 
@@ -480,11 +502,12 @@ def _has_length(value: Any) -> bool:
     return isinstance(value, Sized) and not isinstance(value, BaseTaskFuture)
 
 
-def _checked_task(method: str, task: Task[Any, S]) -> Task[Any, S]:
+def _taker(method: str, task: TaskOf[Any, S]) -> tuple[Task[..., S], str]:
+    """*task*, checked, and the one parameter that *method* gives its value to."""
     if not isinstance(task, Task):
         hint = "; wrap it: task(function)" if callable(task) else ""
         raise ParameterError(f".{method}() needs a task, not {task!r:.60}{hint}")
-    return task
+    return task, task._only_parameter(method)
 
 
 def _checked_name(name: object) -> str:
