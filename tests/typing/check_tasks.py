@@ -90,7 +90,7 @@ def signatures_are_kept() -> None:
     assert_type(called.func(1), str)
     assert_type(optioned.func(1, strict=True), list[str])
     bare.func("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    called.func()  # type: ignore[call-arg, misc]  # pyright: ignore[reportCallIssue]
+    called.func()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def results_are_kept() -> None:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-__all__ = ["body_of"]
+__all__ = ["body_of", "carried"]
 
 T = TypeVar("T")
 
@@ -51,11 +51,18 @@ def _run_async(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return _on_helper_thread(func, args, kwargs)
 
 
+carried: list[threading.local] = []
+"""What a helper thread takes over from the thread that it works for."""
+
+
 def _on_helper_thread(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    taken = [(local, dict(vars(local))) for local in carried]
     results: list[Any] = []
     errors: list[BaseException] = []
 
     def work() -> None:
+        for local, attributes in taken:
+            vars(local).update(attributes)
         try:
             results.append(_loops.run(func(*args, **kwargs)))
         except BaseException as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import final
 
+from daglite.core.body import carried
 from daglite.core.call import Call
 
 __all__ = ["CurrentCall", "call_on_this_thread", "current_call"]
@@ -16,6 +17,8 @@ class _OnThisThread(threading.local):
 
 call_on_this_thread = _OnThisThread()
 """Set by whoever runs a call, around it."""
+
+carried.append(call_on_this_thread)
 
 
 @final

@@ -10,7 +10,7 @@ from typing import Any
 from daglite.core.graph import MapTaskNode, NodeId, argument_names
 from daglite.exceptions import ParameterError
 
-__all__ = ["calls_of", "number_of_calls"]
+__all__ = ["calls_of", "length_of", "number_of_calls"]
 
 _END = object()
 
@@ -45,10 +45,21 @@ def number_of_calls(node: MapTaskNode, values: Mapping[NodeId, Any]) -> int | No
     """How many calls *node* makes, if that is known beforehand."""
     args = _resolved(node, values)
     sources = [args[i] for i in node.mapped]
-    if not all(isinstance(source, Sized) for source in sources):
+    lengths = [length for source in sources if (length := length_of(source)) is not None]
+    if len(lengths) < len(sources):
         return None
-    lengths = [len(source) for source in sources]
     return min(lengths) if node.mode == "zip" else prod(lengths)
+
+
+def length_of(source: object) -> int | None:
+    """How many elements *source* has; None if it doesn't tell."""
+    if not isinstance(source, Sized):
+        return None
+    try:
+        return len(source)
+    except Exception:
+        # Such as an array without dimensions: it has a length by its type alone.
+        return None
 
 
 def _resolved(node: MapTaskNode, values: Mapping[NodeId, Any]) -> list[Any]:

@@ -20,7 +20,11 @@ PLAIN: frozenset[type] = frozenset(
 """Types of values that can't hold a future; asked first, as most arguments are of them."""
 
 Build: TypeAlias = Callable[[Sequence[Any]], Any]
-Open: TypeAlias = Callable[[Any], tuple[Sequence[Any], Build]]
+Open: TypeAlias = Callable[[Any], tuple[Sequence[Any], Callable[[], Build]]]
+"""Gives the items, and what makes the builder: most containers need none."""
+
+Known: TypeAlias = dict[int, tuple[object, GraphBuilder | None]]
+"""Id of a container -> it, to keep the id its own, and what was found in it."""
 
 
 def gather(value: object) -> GraphBuilder | None:
@@ -37,7 +41,7 @@ def gather(value: object) -> GraphBuilder | None:
         ParameterError: A future is a key of a dict, or the containers are nested too deeply.
     """
     try:
-        return _gather(value, ())
+        return _gather(value, {})
     except RecursionError:
         raise ParameterError(
             f"a {type(value).__name__} is nested too deeply to look for futures in it; "
@@ -45,32 +49,35 @@ def gather(value: object) -> GraphBuilder | None:
         ) from None
 
 
-def _gather(value: object, inside: tuple[int, ...]) -> GraphBuilder | None:
+def _gather(value: object, known: Known) -> GraphBuilder | None:
     if isinstance(value, BaseTaskFuture):
         return value
     open_container = _opener(type(value))
     if open_container is None:
         return None
-    items, build = open_container(value)
+    if id(value) in known:
+        return known[id(value)][1]
+    items, builder = open_container(value)
     # The types alone settle it for the usual long list of numbers or strings.
     if all(kind in PLAIN for kind in set(map(type, items))):
         return None
-    if id(value) in inside:
-        return None
-    inside = (*inside, id(value))
+    # Nothing is found in it as long as it is looked into: it may contain itself.
+    known[id(value)] = value, None
     args = list(items)
     refs, deps = [], []
     for i, item in enumerate(items):
         if type(item) in PLAIN:
             continue
-        found = _gather(item, inside)
+        found = _gather(item, known)
         if found is not None:
             args[i] = found.node.id
             refs.append(i)
             deps.append(found)
     if not refs:
         return None
-    return Gathered(GatherNode(new_id(), build, tuple(args), tuple(refs)), tuple(deps))
+    found = Gathered(GatherNode(new_id(), builder(), tuple(args), tuple(refs)), tuple(deps))
+    known[id(value)] = value, found
+    return found
 
 
 def _find_opener(kind: type) -> Open | None:
@@ -92,24 +99,28 @@ def _find_opener(kind: type) -> Open | None:
 _opener: Callable[[type], Open | None] = lru_cache(maxsize=1024)(_find_opener)
 
 
-def _open_collection(value: Any) -> tuple[Sequence[Any], Build]:
+def _open_collection(value: Any) -> tuple[Sequence[Any], Callable[[], Build]]:
     kind = type(value)
-    return value if isinstance(value, (list, tuple)) else tuple(value), kind
+    return value if isinstance(value, (list, tuple)) else tuple(value), lambda: kind
 
 
-def _open_named_tuple(value: Any) -> tuple[Sequence[Any], Build]:
-    return value, type(value)._make
+def _open_named_tuple(value: Any) -> tuple[Sequence[Any], Callable[[], Build]]:
+    return value, lambda: type(value)._make
 
 
-def _open_dict(value: Any) -> tuple[Sequence[Any], Build]:
+def _open_dict(value: Any) -> tuple[Sequence[Any], Callable[[], Build]]:
     for key in value:
         if isinstance(key, BaseTaskFuture):
             raise ParameterError(
                 f"{key!r} is a key of a dict; futures can be a dict's values, not its keys"
             )
+    return tuple(value.values()), partial(_dict_builder, value)
+
+
+def _dict_builder(value: Any) -> Build:
     empty = copy.copy(value)
     empty.clear()
-    return tuple(value.values()), partial(_build_dict, empty, tuple(value))
+    return partial(_build_dict, empty, tuple(value))
 
 
 def _build_dict(empty: Any, keys: tuple[Any, ...], items: Sequence[Any]) -> Any:
@@ -119,11 +130,15 @@ def _build_dict(empty: Any, keys: tuple[Any, ...], items: Sequence[Any]) -> Any:
     return made
 
 
-def _open_dataclass(value: Any) -> tuple[Sequence[Any], Build]:
+def _open_dataclass(value: Any) -> tuple[Sequence[Any], Callable[[], Build]]:
     names = tuple(f.name for f in dataclasses.fields(value) if hasattr(value, f.name))
     items = tuple(getattr(value, name) for name in names)
+    return items, partial(_dataclass_builder, value, names)
+
+
+def _dataclass_builder(value: Any, names: tuple[str, ...]) -> Build:
     shell = _build_dataclass(value, names, (None,) * len(names))
-    return items, partial(_build_dataclass, shell, names)
+    return partial(_build_dataclass, shell, names)
 
 
 def _build_dataclass(like: Any, names: tuple[str, ...], items: Sequence[Any]) -> Any:

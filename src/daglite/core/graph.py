@@ -8,7 +8,7 @@ whose result goes there.  Nodes are tuples underneath: immutable, cheap, and pic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, final
@@ -248,7 +248,7 @@ def _renumber(
     return tuple(changed)
 
 
-def argument_names(node: TaskNode | MapTaskNode) -> Iterable[str]:
+def argument_names(node: TaskNode | MapTaskNode) -> tuple[str, ...]:
     """Names of the parameters that *node* has arguments for, in the order of `args`."""
     by_position = len(node.args) - len(node.kwnames)
     return (*node.task.signature.names[:by_position], *node.kwnames)

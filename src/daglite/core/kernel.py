@@ -10,7 +10,8 @@ The kernel: steps coroutines on the caller's thread, with timers and one inbox.
 
 Nothing here knows of tasks or policies.
 An activity runs until it waits; what it waits for puts it back among the ready ones.
-Messages are handled before timers, so a call that ended in time is never said to be late.
+Messages, and those whom they wake, come before timers, so a call that ended in time is never
+said to be late.
 A cancellation is thrown in at the point where the coroutine waits; only the `deadline`
 scope it came from may swallow it.
 
@@ -358,7 +359,7 @@ class Kernel:
 
     def turn(self, *, block: bool = True) -> None:
         """
-        Handle what has happened: messages, then timers, then the ready activities.
+        Handle what has happened: messages, then timers, each with the activities they wake.
 
         Args:
             block: Wait for something to happen when nothing has.
@@ -372,8 +373,12 @@ class Kernel:
         for _ in range(inbox.qsize()):
             receive, payload = inbox.get()
             receive(*payload)
+        self._step_ready()
         if self._timers:
             self._fire()
+            self._step_ready()
+
+    def _step_ready(self) -> None:
         ready = self._ready
         while ready:
             activity, turn, value = ready.popleft()

@@ -42,9 +42,11 @@ def run_straight(
     try:
         return _Straight(run, nodes, root, steps).execute()
     except _HandOverError as rest:
-        return rest.engine.execute()
+        engine = rest.engine
     finally:
         call_on_this_thread.call = outer
+    # Out here, so that its errors don't seem to come of the hand-over.
+    return engine.execute()
 
 
 @final
@@ -126,10 +128,14 @@ class _Straight:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                raise self._failed(node, index, tuple(args), began, error) from None
-            values[node_id] = value
-            if announce is not None:
-                run.tell_complete(node, value)
+                raised = error
+            else:
+                values[node_id] = value
+                if announce is not None:
+                    run.tell_complete(node, value)
+                continue
+            # Outside of the handler, or what follows would seem to come of handling it.
+            raise self._failed(node, index, tuple(args), began, raised)
         return values[self._root]
 
     # -- values -------------------------------------------------------------------
@@ -148,7 +154,8 @@ class _Straight:
         try:
             return node.build(args)
         except Exception as error:
-            raise self._told(error_of_node(node, error, self._nodes), node) from None
+            raised = error
+        raise self._told(error_of_node(node, raised, self._nodes), node)
 
     def _mapped(self, node: MapTaskNode, index: int) -> list[Any]:
         run, spot, step = self._run, self._spot, self._steps[node.task]
@@ -173,12 +180,14 @@ class _Straight:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise self._failed_map(node, index, calls, at, results, error) from None
+            raised = error
+        else:
+            if run.listeners.any:
+                run.tell_complete(node, results)
+            return results
         finally:
             spot.results = None
-        if run.listeners.any:
-            run.tell_complete(node, results)
-        return results
+        raise self._failed_map(node, index, calls, at, results, raised)
 
     def _watched(
         self,

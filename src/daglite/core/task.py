@@ -20,14 +20,15 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
-    Sized,
 )
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, final, overload
 
 from typing_extensions import ParamSpec
 
 from daglite._codec import function_from_state, function_state
+from daglite.core.elements import length_of
 from daglite.core.future import BaseTaskFuture
 from daglite.core.gather import PLAIN, gather
 from daglite.core.graph import GraphBuilder, MapMode, MapTaskNode, TaskNode, new_id
@@ -132,7 +133,7 @@ class Task(Generic[P, R_co]):
         write("tags", tags)
         write("policies", policies)
         write("signature", signature)
-        write("fixed", fixed)
+        write("fixed", MappingProxyType(dict(fixed)))
         # A call that names all parameters in order needs no arranging.
         plain = signature.positional == len(signature.names) and not fixed
         write("_simple", signature.names if plain else None)
@@ -220,8 +221,9 @@ class Task(Generic[P, R_co]):
             ParameterError: Arguments that are bound already, not iterable, unknown, missing,
                 or of different lengths (where those aren't known yet, `evaluate` raises it).
         """
-        lengths = {name: len(value) for name, value in kwargs.items() if _has_length(value)}
         future = self._fan_out("zip", kwargs)
+        known = {name: _known_length(value) for name, value in kwargs.items()}
+        lengths = {name: length for name, length in known.items() if length is not None}
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{name} has {n}" for name, n in lengths.items())
             raise ParameterError(
@@ -498,8 +500,8 @@ def _link(values: tuple[Any, ...]) -> Bound:
     return values if args is None else tuple(args), refs, deps
 
 
-def _has_length(value: Any) -> bool:
-    return isinstance(value, Sized) and not isinstance(value, BaseTaskFuture)
+def _known_length(value: Any) -> int | None:
+    return None if isinstance(value, BaseTaskFuture) else length_of(value)
 
 
 def _taker(method: str, task: TaskOf[Any, S]) -> tuple[Task[..., S], str]:

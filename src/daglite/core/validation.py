@@ -36,7 +36,7 @@ def check_edges(nodes: Mapping[NodeId, GraphNode]) -> None:
         GraphConstructionError: Names both ends.
     """
     typed: dict[TaskInfo, bool] = {}
-    fine: set[tuple[TaskInfo, type, TaskInfo, int]] = set()
+    fine: set[tuple[TaskInfo, type, TaskInfo, str, bool]] = set()
     for node in nodes.values():
         refs = node.refs
         if not refs:
@@ -55,9 +55,12 @@ def check_edges(nodes: Mapping[NodeId, GraphNode]) -> None:
                     f"task {node.name!r} refers to node {args[place]}, which isn't in the graph"
                 )
             if checked and type(node) is not GatherNode and type(source) is not GatherNode:
-                edge = (source.task, type(source), node.task, place)
+                # Its place alone doesn't name a parameter that is passed by keyword.
+                parameter = argument_names(node)[place]
+                one_each = type(node) is MapTaskNode and place in node.mapped
+                edge = (source.task, type(source), node.task, parameter, one_each)
                 if edge not in fine:
-                    _check_types(source, node, place)
+                    _check_types(source, node, parameter, one_each)
                     fine.add(edge)
 
 
@@ -68,13 +71,13 @@ def _hints(task: TaskInfo) -> Hints:
     return hints
 
 
-def _check_types(source: TaskNode | MapTaskNode, node: TaskNode | MapTaskNode, place: int) -> None:
-    parameter = tuple(argument_names(node))[place]
+def _check_types(
+    source: TaskNode | MapTaskNode, node: TaskNode | MapTaskNode, parameter: str, one_each: bool
+) -> None:
     made, wanted = _hints(source.task), _hints(node.task)
     if "return" not in made or parameter not in wanted:
         return
     given = list_of(made["return"]) if type(source) is MapTaskNode else made["return"]
-    one_each = type(node) is MapTaskNode and place in node.mapped
     passed = element_type(given) if one_each else given
     if not is_compatible(passed, wanted[parameter]):
         each = "each an element of " if one_each else ""
