@@ -114,8 +114,8 @@ def with_options() -> None:
         list[int],
     )
     assert_type(evaluate(one, default_backend=SequentialBackend()), int)
-    evaluate(one, on_failure="go on")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    evaluate(one, default_backend=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    evaluate(one, on_failure="go on")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    evaluate(one, default_backend=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     evaluate(one, backend="threading")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 

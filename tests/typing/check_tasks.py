@@ -171,3 +171,5 @@ def wrong_options_are_refused() -> None:
     task(retry="3")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     task(timeout=[1])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     task(retries=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    task(retry=3, backoff="exponentially")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    task(around_call=5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]

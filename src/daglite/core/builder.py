@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from daglite.core.future import BaseTaskFuture, Gathered
 from daglite.core.graph import GraphBuilder, GraphNode, NodeId
 from daglite.core.validation import check_edges
 from daglite.exceptions import GraphConstructionError
@@ -28,24 +29,18 @@ def build_graph(root: GraphBuilder) -> dict[NodeId, GraphNode]:
 
 
 def _collect(root: GraphBuilder) -> tuple[dict[NodeId, GraphBuilder], bool]:
-    """All builders by id, and whether each id is greater than those of its inputs."""
+    """All builders by id, and whether each id is known to be greater than those of its inputs."""
     found = {root.node.id: root}
     todo = [root]
-    in_order = True
     while todo:
-        builder = todo.pop()
-        deps = builder.deps
-        if not deps:
-            continue
-        own = builder.node[0]
-        for dep in deps:
+        for dep in todo.pop().deps:
             dep_id = dep.node[0]
             if dep_id not in found:
                 found[dep_id] = dep
                 todo.append(dep)
-            if dep_id >= own:
-                in_order = False
-    return found, in_order
+    # Ours take their id when they are made, after their inputs.
+    kinds = set(map(type, found.values()))
+    return found, all(issubclass(kind, (BaseTaskFuture, Gathered)) for kind in kinds)
 
 
 def _sorted_by_need(root: GraphBuilder) -> list[NodeId]:

@@ -104,15 +104,15 @@ class _Straight:
                 )
                 self._let_go(node)
                 continue
-            node_id, task, args, kwnames, refs = node
+            node_id, task, given, kwnames, refs = node
+            args: Any = given
             if refs:
-                filled_in: Any = list(args)
+                args, own = list(given), node_id << 32
                 for place in refs:
-                    dep = args[place]
+                    dep = given[place]
                     # What nobody else needs is let go.
-                    is_last = last[dep] == node_id << 32 | place
-                    filled_in[place] = values.pop(dep) if is_last else values[dep]
-                args = filled_in
+                    is_last = last[dep] == own | place
+                    args[place] = values.pop(dep) if is_last else values[dep]
             spot.target = step = steps[task]
             spot.node_id = node_id
             spot.index = index
@@ -274,7 +274,7 @@ def _last_uses(nodes: Mapping[NodeId, GraphNode]) -> dict[NodeId, int]:
     last: dict[NodeId, int] = {}
     for node_id, node in nodes.items():
         if node.refs:
-            args = node.args
+            args, own = node.args, node_id << 32
             for place in node.refs:
-                last[args[place]] = node_id << 32 | place
+                last[args[place]] = own | place
     return last

@@ -36,6 +36,7 @@ from daglite.core.signature import Signature
 from daglite.exceptions import ParameterError, TaskConfigurationError
 from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, policies_from_options
 from daglite.policies.base import NOT_GIVEN
+from daglite.policies.options import BackoffOption, MiddlewareOption
 
 __all__ = ["MapTaskFuture", "OneShot", "Task", "TaskFuture", "task"]
 
@@ -240,10 +241,10 @@ class Task(Generic[P, R_co]):
         backend: Any = NOT_GIVEN,
         tags: Collection[str] = NOT_GIVEN,
         retry: int | RetryPolicy | None = NOT_GIVEN,
-        backoff: Any = NOT_GIVEN,
+        backoff: BackoffOption = NOT_GIVEN,
         timeout: float | str | timedelta | TimeoutPolicy | None = NOT_GIVEN,
-        around_call: Any = NOT_GIVEN,
-        around_attempt: Any = NOT_GIVEN,
+        around_call: MiddlewareOption = NOT_GIVEN,
+        around_attempt: MiddlewareOption = NOT_GIVEN,
         **unavailable: Any,
     ) -> Task[P, R_co]:
         """
@@ -571,10 +572,10 @@ def task(
     backend: Any = None,
     tags: Collection[str] = (),
     retry: int | RetryPolicy | None = ...,
-    backoff: Any = ...,
+    backoff: BackoffOption = ...,
     timeout: float | str | timedelta | TimeoutPolicy | None = ...,
-    around_call: Any = ...,
-    around_attempt: Any = ...,
+    around_call: MiddlewareOption = ...,
+    around_attempt: MiddlewareOption = ...,
 ) -> _Decorator: ...
 def task(
     func: Callable[..., Any] | None = None,

@@ -16,7 +16,6 @@ from daglite.core.graph import (
     NodeId,
     TaskInfo,
     TaskNode,
-    argument_names,
 )
 from daglite.core.hints import hints_of
 from daglite.exceptions import GraphConstructionError
@@ -35,33 +34,32 @@ def check_edges(nodes: Mapping[NodeId, GraphNode]) -> None:
     Raises:
         GraphConstructionError: Names both ends.
     """
-    typed: dict[TaskInfo, bool] = {}
-    fine: set[tuple[TaskInfo, type, TaskInfo, str, bool]] = set()
+    # Consumer -> source task and place of the edges that are fine; None: nothing to check.
+    fine: dict[TaskInfo, set[tuple[object, int]] | None] = {}
     for node in nodes.values():
         refs = node.refs
         if not refs:
             continue
-        args = node.args
-        if type(node) is GatherNode:
-            checked = False
-        else:
+        args, seen = node.args, None
+        if type(node) is not GatherNode:
             task = node.task
-            known = typed.get(task)
-            checked = typed.setdefault(task, bool(_hints(task))) if known is None else known
+            if task not in fine:
+                fine[task] = set() if _hints(task) else None
+            seen = fine[task]
         for place in refs:
             source = nodes.get(args[place])
             if source is None:
                 raise GraphConstructionError(
                     f"task {node.name!r} refers to node {args[place]}, which isn't in the graph"
                 )
-            if checked and type(node) is not GatherNode and type(source) is not GatherNode:
-                # Its place alone doesn't name a parameter that is passed by keyword.
-                parameter = argument_names(node)[place]
-                one_each = type(node) is MapTaskNode and place in node.mapped
-                edge = (source.task, type(source), node.task, parameter, one_each)
-                if edge not in fine:
-                    _check_types(source, node, parameter, one_each)
-                    fine.add(edge)
+            if seen is None:
+                continue
+            edge = (source[1], place if type(source) is TaskNode else ~place)
+            if edge not in seen:
+                if type(node) is not GatherNode and type(source) is not GatherNode:
+                    one_each = type(node) is MapTaskNode and place in node.mapped
+                    _check_types(source, node, tuple(argument_names(node))[place], one_each)
+                seen.add(edge)
 
 
 def _hints(task: TaskInfo) -> Hints:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from tenacity.wait import wait_base
 
 from daglite.exceptions import PolicyError, TaskConfigurationError
+from daglite.policies.backoff import BackoffName, Delays
 from daglite.policies.base import NOT_GIVEN
 from daglite.policies.code import shown
 from daglite.policies.messages import did_you_mean
-from daglite.policies.policy_set import LATER_OPTIONS, PolicySet
+from daglite.policies.policy_set import LATER_OPTIONS, Middleware, PolicySet
 from daglite.policies.retry import RetryPolicy
 
-__all__ = ["policies_from_options"]
+__all__ = ["BackoffOption", "MiddlewareOption", "policies_from_options"]
+
+BackoffOption: TypeAlias = BackoffName | Delays | wait_base
+MiddlewareOption: TypeAlias = Middleware | Sequence[Middleware] | None
 
 _OPTIONS = ("retry", "backoff", "timeout", "around_call", "around_attempt")
 _OTHERS = ("name", "description", "backend", "tags")

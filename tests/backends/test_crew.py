@@ -1,0 +1,209 @@
+"""Graphs without policies on threads: walkers take what is ready themselves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from daglite import ThreadBackend, current_call, evaluate, task
+from daglite.core import crew
+from daglite.exceptions import ExecutionError, ParameterError
+
+WAIT = 10.0
+"""Seconds after which something that should have happened hasn't."""
+
+
+@task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@task
+def total(xs: list[int], offset: int = 0) -> int:
+    return sum(xs) + offset
+
+
+@pytest.fixture
+def backend() -> Iterator[ThreadBackend]:
+    made = ThreadBackend(max_workers=2)
+    yield made
+    made.close()
+
+
+def test_siblings_overlap(backend: ThreadBackend) -> None:
+    """Two nodes that wait for each other both run."""
+    meeting = threading.Barrier(2)
+
+    @task
+    def meet(x: int) -> int:
+        meeting.wait(WAIT)
+        return x
+
+    assert evaluate([meet.bind(x=1), meet.bind(x=2)], default_backend=backend) == [1, 2]
+
+
+def test_elements_of_a_map_overlap(backend: ThreadBackend) -> None:
+    """Two elements that wait for each other both run."""
+    meeting = threading.Barrier(2)
+
+    @task
+    def meet(x: int) -> int:
+        meeting.wait(WAIT)
+        return x
+
+    assert evaluate(meet.extend(x=range(4)), default_backend=backend) == [0, 1, 2, 3]
+
+
+def test_a_slow_element_holds_nobody_up(backend: ThreadBackend) -> None:
+    """All others are done while the first one still runs."""
+    others = threading.Semaphore(0)
+
+    @task
+    def slow_first(x: int) -> int:
+        if x:
+            others.release()
+        else:
+            for _ in range(99):
+                assert others.acquire(timeout=WAIT)
+        return x
+
+    assert evaluate(slow_first.extend(x=range(100)), default_backend=backend) == list(range(100))
+
+
+def test_elements_are_taken_as_threads_become_free(backend: ThreadBackend) -> None:
+    """The source of a map is never more than the threads ahead of what is done."""
+    done = 0
+    ahead: list[int] = []
+
+    def source() -> Iterator[int]:
+        for i in range(200):
+            ahead.append(i - done)
+            yield i
+
+    @task
+    def count(x: int) -> int:
+        nonlocal done
+        done += 1
+        return x
+
+    assert evaluate(count.extend(x=source()), default_backend=backend) == list(range(200))
+    assert max(ahead) <= backend.slots
+
+
+def test_two_runs_share_a_thread() -> None:
+    """A long run goes to the back of the queue after its slice of time."""
+    only = ThreadBackend(max_workers=1)
+    short_is_done = threading.Event()
+    long_has_begun = threading.Event()
+
+    @task
+    def step(x: int) -> int:
+        long_has_begun.set()
+        time.sleep(crew._SLICE)
+        return x + 1
+
+    @task
+    def check(x: int) -> bool:
+        return short_is_done.is_set()
+
+    node = step.bind(x=0)
+    for _ in range(20):
+        node = step.bind(x=node)
+    outcome: list[bool] = []
+    long_run = threading.Thread(
+        target=lambda: outcome.append(evaluate(check.bind(x=node), default_backend=only))
+    )
+    long_run.start()
+    assert long_has_begun.wait(WAIT)
+    assert evaluate(add.bind(x=1, y=2), default_backend=only) == 3
+    short_is_done.set()
+    long_run.join(WAIT)
+    only.close()
+    assert outcome == [True]
+
+
+def test_the_source_of_a_map_may_fail(backend: ThreadBackend) -> None:
+    """An error out of a generator is the map's failure."""
+
+    def source() -> Iterator[int]:
+        yield 1
+        raise OSError("unreadable")
+
+    with pytest.raises(OSError, match="unreadable") as caught:
+        evaluate(add.extend(x=source(), y=[1]), default_backend=backend)
+    assert isinstance(caught.value, ExecutionError)
+    assert caught.value.execution_path == ("add",)
+
+
+def test_lengths_that_turn_out_to_differ(backend: ThreadBackend) -> None:
+    """A zip over generators of different lengths says so when it is known."""
+    with pytest.raises(ParameterError, match="equal length"):
+        evaluate(add.zip(x=iter([1, 2]), y=iter([1])), default_backend=backend)
+
+
+def test_a_result_that_is_not_iterable(backend: ThreadBackend) -> None:
+    """A map over the result of a task that returns a number is refused with its name."""
+    number = task(lambda: 3).bind()
+    with pytest.raises(ParameterError, match="non-iterable int"):
+        evaluate(add.fix(y=1).zip(x=number), default_backend=backend)
+
+
+def test_arguments_by_name(backend: ThreadBackend) -> None:
+    """Keyword-only parameters arrive, in single calls and in maps."""
+
+    @task
+    def scaled(x: int, *, factor: int) -> int:
+        return x * factor
+
+    assert evaluate(scaled.bind(x=2, factor=3), default_backend=backend) == 6
+    assert evaluate(scaled.extend(x=[1, 2], factor=[10]), default_backend=backend) == [10, 20]
+
+
+def test_the_failed_element_is_named(backend: ThreadBackend) -> None:
+    """The path ends with the element, and its attempt is in the history."""
+
+    @task
+    def picky(x: int) -> int:
+        if x == 7:
+            raise ValueError("seven")
+        return x
+
+    with pytest.raises(ValueError, match="seven") as caught:
+        evaluate(total.bind(xs=picky.extend(x=range(10))), default_backend=backend)
+    error = caught.value
+    assert isinstance(error, ExecutionError)
+    assert error.execution_path == ("picky[7]",)
+    assert [attempt.number for attempt in error.attempts] == [1]
+
+
+def test_a_container_that_cannot_be_built(backend: ThreadBackend) -> None:
+    """A set of results that don't hash is the failure of the node that needs it."""
+
+    @task
+    def unhashable() -> list[int]:
+        return []
+
+    with pytest.raises(TypeError, match="unhashable"):
+        evaluate(total.bind(xs={unhashable.bind()}), default_backend=backend)
+
+
+def test_what_a_task_may_know_of_itself(backend: ThreadBackend) -> None:
+    """Each element sees its own number, and a single call sees none."""
+
+    @task
+    def who(x: int) -> tuple[str, int | None]:
+        call = current_call()
+        return call.node_name, call.element
+
+    assert evaluate(who.extend(x=[5, 6]), default_backend=backend) == [("who", 0), ("who", 1)]
+    assert evaluate(who.bind(x=5), default_backend=backend) == ("who", None)
+
+
+def test_a_closed_backend_is_an_error(backend: ThreadBackend) -> None:
+    """Nothing hangs when there are no threads any more."""
+    backend.close()
+    with pytest.raises(ExecutionError, match="closed"):
+        evaluate(add.bind(x=1, y=1), default_backend=backend)
