@@ -16,6 +16,7 @@ from daglite.core.graph import (
     NodeId,
     TaskInfo,
     TaskNode,
+    argument_names,
 )
 from daglite.core.hints import hints_of
 from daglite.exceptions import GraphConstructionError
