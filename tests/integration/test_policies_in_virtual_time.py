@@ -150,9 +150,7 @@ def test_a_hint_replaces_the_wait(ctx: Context, clock: VirtualClock) -> None:
         ({"retry": RetryPolicy(3, max_elapsed=20)}, "max_elapsed=20 s"),
     ],
 )
-def test_a_hint_too_long(
-    clock: VirtualClock, options: dict[str, Any], told: str
-) -> None:
+def test_a_hint_too_long(clock: VirtualClock, options: dict[str, Any], told: str) -> None:
     """It fails at once, and says why nothing more was tried."""
     busy = OSError("busy")
     busy.retry_after = 33  # type: ignore[attr-defined]
@@ -355,9 +353,7 @@ def test_going_on_after_failures(ctx: Context) -> None:
     assert [event.ok for event in heard.of(RunFinished)] == [False]
 
 
-def test_a_broken_callback_harms_nothing(
-    ctx: Context, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broken_callback_harms_nothing(ctx: Context, caplog: pytest.LogCaptureFixture) -> None:
     """It is reported once, and the run goes on."""
 
     class Broken:
