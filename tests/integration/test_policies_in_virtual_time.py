@@ -282,7 +282,7 @@ def test_middleware_that_raises(ctx: Context) -> None:
     async def broken(call: Call, call_next: Any) -> Outcome:
         raise RuntimeError("broken middleware")
 
-    with pytest.raises(RuntimeError, match="task 'f' failed.*broken middleware"):
+    with pytest.raises(RuntimeError, match=r"task 'f' failed.*broken middleware"):
         ctx.evaluate(task(lambda: 1, name="f").with_options(around_call=broken).bind())
 
 
@@ -319,7 +319,7 @@ def test_layers(ctx: Context) -> None:
 def test_a_promise_that_cannot_be_kept(ctx: Context) -> None:
     """`kill` on threads is refused when the graph is planned, with the way out."""
     made = task(lambda: 1, name="f").with_options(timeout=TimeoutPolicy(1, on_expiry="kill"))
-    with pytest.raises(PolicyError, match="task 'f' asks for on_expiry='kill'.*'cancel'"):
+    with pytest.raises(PolicyError, match=r"task 'f' asks for on_expiry='kill'.*'cancel'"):
         ctx.evaluate(made.bind())
 
 

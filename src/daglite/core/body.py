@@ -8,6 +8,7 @@ attempt, so that a retry or a timeout covers the whole of the function's body.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import inspect
 import threading
@@ -67,8 +68,6 @@ def _on_helper_thread(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             results.append(_loops.run(func(*args, **kwargs)))
         except BaseException as error:
             errors.append(error)
-        finally:
-            _loops.close()
 
     thread = threading.Thread(target=copy_context().run, args=(work,), daemon=True)
     thread.start()
@@ -78,29 +77,41 @@ def _on_helper_thread(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return results[0]
 
 
-class _Loops(threading.local):
-    """A private event loop for each thread that runs async tasks."""
+class _OwnLoop:
+    """An event loop that is closed when nobody has it any more: when its thread ends."""
 
     def __init__(self) -> None:
-        self.runner: asyncio.AbstractEventLoop | None = None
+        self.loop = asyncio.new_event_loop()
 
     def run(self, coro: Coroutine[Any, Any, T]) -> T:
-        if self.runner is None or self.runner.is_closed():
-            self.runner = asyncio.new_event_loop()
-        task = self.runner.create_task(coro)
+        task = self.loop.create_task(coro)
         try:
-            return self.runner.run_until_complete(task)
+            return self.loop.run_until_complete(task)
         except BaseException:
             # Interrupted from outside: let the coroutine's finally blocks run.
             if not task.done():
                 task.cancel()
-                self.runner.run_until_complete(asyncio.gather(task, return_exceptions=True))
+                self.loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
             raise
 
     def close(self) -> None:
-        if self.runner is not None:
-            self.runner.close()
-            self.runner = None
+        self.loop.close()
+
+    __del__ = close
 
 
-_loops = _Loops()
+class _OnThisThread(threading.local):
+    """A private event loop for each thread that runs async tasks."""
+
+    own: _OwnLoop | None = None
+
+    def run(self, coro: Coroutine[Any, Any, T]) -> T:
+        if self.own is None:
+            self.own = _OwnLoop()
+            if threading.current_thread() is threading.main_thread():
+                # Its locals outlive what closing a loop needs.
+                atexit.register(self.own.close)
+        return self.own.run(coro)
+
+
+_loops = _OnThisThread()
