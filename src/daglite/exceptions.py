@@ -1,5 +1,5 @@
 """
-Every error that daglite raises.
+Every error that daglite raises::
 
     DagliteError
     ├── TaskConfigurationError

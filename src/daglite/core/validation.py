@@ -36,17 +36,19 @@ def check_edges(nodes: Mapping[NodeId, GraphNode]) -> None:
         GraphConstructionError: Names both ends.
     """
     # Consumer -> source task and place of the edges that are fine; None: nothing to check.
-    fine: dict[TaskInfo, set[tuple[object, int]] | None] = {}
+    # Which parameter a place is, and whether it takes one element each, differs from call
+    # to call of a task: so all that decides it belongs to the key.
+    fine: dict[tuple[object, ...], set[tuple[object, int]] | None] = {}
     for node in nodes.values():
         refs = node.refs
         if not refs:
             continue
         args, seen = node.args, None
         if type(node) is not GatherNode:
-            task = node.task
-            if task not in fine:
-                fine[task] = set() if _hints(task) else None
-            seen = fine[task]
+            shape = (node.task, len(args), node.kwnames, node[5:])
+            if shape not in fine:
+                fine[shape] = set() if _hints(node.task) else None
+            seen = fine[shape]
         for place in refs:
             source = nodes.get(args[place])
             if source is None:
