@@ -68,8 +68,9 @@ types: $(VENV)/.ready-dev ## mypy --strict and pyright
 docs: $(VENV)/.ready-dev ## Build the docs; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-tests: $(VENV)/.ready-dev ## pytest, with branch coverage
+tests: $(VENV)/.ready-dev ## pytest, with branch coverage; real threads once more without
 	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest tests/backends
 
 examples: $(VENV)/.ready-dev ## Run every example
 	@set -e; for script in $(sort $(wildcard examples/*.py examples/*/run.py)); do \

@@ -36,7 +36,7 @@ from daglite.core.protocols import Done
 from daglite.core.run import Run
 from daglite.exceptions import BackendError
 
-__all__ = ["ThreadPool", "lent_slot", "shared_pool", "shared_pools_exist"]
+__all__ = ["ThreadPool", "can_interrupt", "lent_slot", "shared_pool", "shared_pools_exist"]
 
 
 @final
@@ -111,6 +111,16 @@ class ThreadPool:
             self._grow()
 
     def _grow(self) -> None:
+        # Interrupting a thread that starts another may hit the new one instead, which shares its
+        # id until it runs, and then the starter waits for ever: so hold off who interrupts.
+        call = call_on_this_thread.call
+        place = None if call is None else call.place
+        with place.lock if isinstance(place, _Worker) else contextlib.nullcontext():
+            if isinstance(place, _Worker) and place.given_up:
+                return
+            self._start_one()
+
+    def _start_one(self) -> None:
         with self._lock:
             if self._closed or len(self._workers) >= self.size + self._lent:
                 return
@@ -246,7 +256,19 @@ class ThreadPool:
                 self._queue.put(None)
 
 
+def can_interrupt() -> bool:
+    """
+    Whether an exception may be set in another thread now.
+
+    Under a tracer (a debugger, coverage) Python 3.11 can't run a traced function as long as
+    such an exception waits for its thread to come back from C code.
+    """
+    return sys.version_info[:2] != (3, 11) or sys.gettrace() is None
+
+
 def _interrupt(thread: threading.Thread) -> None:
+    if not can_interrupt():
+        return
     # The thread can't end, nor its id be given to another, while its worker's lock is held.
     ident = ctypes.c_ulong(thread.ident or 0)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(_Interrupted))

@@ -105,7 +105,12 @@ class Crew:
             self._send(self._wanted())
             while self._open and self._error is None and not run.cancelled:
                 run.kernel.turn()
-        finally:
+        except BaseException:
+            self._backend.cancel_run(run)
+            raise
+        # When all is done walkers only have to leave: nothing of theirs needs an interrupt.
+        run.stopped = True
+        if self._open:
             self._backend.cancel_run(run)
         if self._error is not None:
             raise self._error
