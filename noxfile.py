@@ -30,7 +30,7 @@ if found:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests against the package as a user would install it."""
-    session.install("--constraint", "constraints.txt", ".[tests,progress]")
+    session.install("--constraint", "constraints.txt", ".[tests,progress,examples]")
     suites = [suite for suite in SUITES if Path(suite).is_dir()]
     session.run("pytest", *(session.posargs or suites))
 

@@ -207,3 +207,30 @@ def test_a_closed_backend_is_an_error(backend: ThreadBackend) -> None:
     backend.close()
     with pytest.raises(ExecutionError, match="closed"):
         evaluate(add.bind(x=1, y=1), default_backend=backend)
+
+
+def test_short_runs_leave_the_threads_alone() -> None:
+    """A run that has its value interrupts nobody, so no thread is lost."""
+    backend = ThreadBackend(max_workers=4)
+    for _ in range(200):
+        result = evaluate(total.bind(xs=add.extend(x=range(5), y=[1])), default_backend=backend)
+        assert result == 15
+    assert backend.abandoned == 0
+    backend.close()
+
+
+def test_failing_runs_leave_threads_to_work_with() -> None:
+    """However often a run fails in the middle, the next one has its threads."""
+    backend = ThreadBackend(max_workers=3)
+
+    @task
+    def picky(x: int) -> int:
+        if x == 11:
+            raise ValueError("eleven")
+        return x
+
+    for _ in range(100):
+        with pytest.raises(ValueError, match="eleven"):
+            evaluate(total.bind(xs=picky.extend(x=range(30))), default_backend=backend)
+        assert evaluate(add.extend(x=range(5), y=[1]), default_backend=backend) == [1, 2, 3, 4, 5]
+    backend.close()
