@@ -182,12 +182,7 @@ class Task(Generic[P, R_co]):
             values, kwnames = self._arranged("bind", self._named("bind", args, kwargs))
         else:
             values = tuple(kwargs.values())
-        refs: tuple[int, ...] = ()
-        deps: tuple[GraphBuilder, ...] = ()
-        for value in values:
-            if type(value) not in PLAIN:
-                values, refs, deps = _link(values)
-                break
+        values, refs, deps = _link(values)
         # What TaskNode(...) does, in half the time.
         node = _new_tuple(TaskNode, (new_id(), self, values, kwnames, refs))
         return TaskFuture(node, deps)
