@@ -24,12 +24,14 @@ from daglite import (
 from daglite.backends.pool import can_interrupt
 from daglite.callbacks import CallAbandoned
 from daglite.core.protocols import Backend
+from daglite.core.run import Run
 from daglite.exceptions import (
     BackendError,
     ExecutionError,
     RunCancelledError,
     TaskTimeoutError,
 )
+from daglite.session import Options, Session
 
 WAIT = 10.0
 """Seconds after which something that should have happened hasn't."""
@@ -352,34 +354,31 @@ def test_cancelling_evaluate_async(gate: threading.Event) -> None:
     assert calls == [0]
 
 
+@pytest.mark.parametrize("where", ["sequential", "threading"])
 @pytest.mark.parametrize("policed", [False, True])
-def test_a_cancelled_run(policed: bool) -> None:
-    """It raises RunCancelledError where it stands, in place as on threads."""
-    from_inside = threading.Event()
+def test_a_cancelled_run(policed: bool, where: str) -> None:
+    """It ends with RunCancelledError where it stands, and the rest isn't run."""
+    runs: list[Run] = []
+    calls = 0
 
     @task
     def step(x: int) -> int:
-        from_inside.set()
-        time.sleep(0.002)
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            runs[0].cancel()
         return x + 1
 
     made = step.with_options(retry=1) if policed else step
     node = made.bind(x=0)
     for _ in range(3000):
         node = made.bind(x=node)
-    for where in ("sequential", "threading"):
-        from_inside.clear()
-        errors: list[BaseException] = []
-
-        async def main(where: str = where) -> None:
-            running = asyncio.ensure_future(evaluate_async(node, default_backend=where))
-            await asyncio.get_running_loop().run_in_executor(None, from_inside.wait, WAIT)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-
-        asyncio.run(main())
-        assert not errors
-    assert issubclass(RunCancelledError, ExecutionError)
+    session = Session(Options(default_backend=where))
+    with pytest.raises(RunCancelledError, match="cancelled"):
+        session.evaluate(node, Options(), on_run=runs.append)
+    assert 3 <= calls < 3000
+    with pytest.raises(RunCancelledError):
+        session.evaluate(node, Options(), on_run=Run.cancel)
 
 
 INTERRUPTED = """
