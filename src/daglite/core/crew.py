@@ -163,7 +163,7 @@ class Crew:
         run, ready, lock = self._run, self._ready, self._lock
         now = run.kernel.now
         until = now() + _SLICE
-        while not run.stopped:
+        while not (run.stopped or run.cancelled):
             with lock:
                 if not ready:
                     self._walkers -= 1
@@ -238,7 +238,7 @@ class Crew:
         spot.node_id, spot.index, spot.target, spot.kwnames = node.id, shared.index, step, kwnames
         body, results, lock, finished, began = step.body, shared.results, shared.lock, 0, 0.0
         try:
-            while not run.stopped:
+            while not (run.stopped or run.cancelled):
                 with lock:
                     shared.finished += finished
                     finished = 0
