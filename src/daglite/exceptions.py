@@ -436,9 +436,10 @@ def filled(
     attempts: Sequence[AttemptRecord] = (),
     original_exception: BaseException | None = None,
     failures: Sequence[ExecutionError] = (),
+    more: str = "",
 ) -> _E:
     """
-    *error* itself, settled: with the given facts in it.
+    *error* itself, settled: with the given facts in it, and *more* at the end of its message.
 
     Facts left out stay as they are.
     """
@@ -446,6 +447,7 @@ def filled(
     original = old.original_exception if original_exception is None else original_exception
     facts = replace(
         old,
+        message=f"{old.message}{more}",
         node_id=old.node_id if node_id is None else node_id,
         node_name=old.node_name if node_name is None else node_name,
         execution_path=tuple(execution_path) or old.execution_path,

@@ -21,12 +21,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from queue import SimpleQueue
+from types import FrameType
 from typing import final
 from weakref import WeakSet
 
@@ -232,7 +234,7 @@ class ThreadPool:
         worker = call.place
         if not isinstance(worker, _Worker) or worker.call is not call:
             return None
-        frame = sys._current_frames().get(worker.thread.ident or 0)
+        frame = _frames().get(worker.thread.ident or 0)
         return None if frame is None else "".join(traceback.format_stack(frame))
 
     @contextlib.contextmanager
@@ -254,6 +256,26 @@ class ThreadPool:
             self._closed = True
             for _ in self._workers:
                 self._queue.put(None)
+
+
+_frames_lock = threading.Lock()
+
+
+def _frames() -> dict[int, FrameType]:
+    """
+    Thread id -> where it stands now.
+
+    Python 3.11 waits for ever when a garbage collection within lets another thread run
+    (https://github.com/python/cpython/issues/106883), so there is none.
+    """
+    with _frames_lock:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if collects:
+                gc.enable()
 
 
 def can_interrupt() -> bool:
@@ -305,7 +327,8 @@ def lent_slot() -> contextlib.AbstractContextManager[None]:
 
 def _after_fork() -> None:
     """The child has none of the parent's threads."""
-    global _shared_lock
+    global _frames_lock, _shared_lock
+    _frames_lock = threading.Lock()
     _shared_lock = threading.Lock()
     _here.pool = None
     for pool in tuple(_pools):

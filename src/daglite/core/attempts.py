@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from daglite.core.call import Call, Outcome
 from daglite.core.events import AttemptFailed, CallParked
-from daglite.exceptions import AttemptRecord, describe
+from daglite.exceptions import AttemptRecord, ExecutionError, describe
 
 __all__ = ["park", "record_failure"]
 
 
-def record_failure(call: Call, outcome: Outcome, *, waited: float = 0.0, why: str = "") -> None:
+def record_failure(call: Call, outcome: Outcome, *, why: str = "") -> None:
     """
     Keep in the call's history, and tell, that this attempt failed; once for each attempt.
 
     Args:
         call: The attempt.
         outcome: How it ended.
-        waited: Seconds of back-off before it.
         why: What was wrong, where that isn't `Outcome.error`.
     """
     history = call.history
@@ -25,17 +24,18 @@ def record_failure(call: Call, outcome: Outcome, *, waited: float = 0.0, why: st
     run, error = call.run, outcome.error
     started = None if outcome.started is None else run.since(outcome.started)
     told = why if error is None else describe(error)
-    history.append(AttemptRecord(call.attempt, started, outcome.ran, waited, told, outcome.worker))
-    if error is not None:
-        run.emit(
-            AttemptFailed,
-            call.node_id,
-            call.node_name,
-            call.element,
-            call.attempt,
-            error,
-            outcome.ran,
-        )
+    history.append(
+        AttemptRecord(call.attempt, started, outcome.ran, call.waited, told, outcome.worker)
+    )
+    run.emit(
+        AttemptFailed,
+        call.node_id,
+        call.node_name,
+        call.element,
+        call.attempt,
+        ExecutionError(why) if error is None else error,
+        outcome.ran,
+    )
 
 
 async def park(call: Call, seconds: float, reason: str) -> None:

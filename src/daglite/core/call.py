@@ -90,6 +90,10 @@ class Call:
     """Results so far of a map that runs straight: their number is the element."""
     stack: str | None = None
     started: float | None = None
+    successor: Call | None = None
+    """The next attempt, once there is one."""
+    waited = 0.0
+    """Seconds of back-off before this attempt."""
     waiter: Any = None
     worker: str | None = None
     _history: list[AttemptRecord]
@@ -120,8 +124,8 @@ class Call:
             history = self._history = []
         return history
 
-    def again(self) -> Call:
-        """The next attempt of the same call."""
+    def again(self, waited: float) -> Call:
+        """The next attempt of the same call, after a wait of *waited* seconds."""
         call = Call(
             self.run,
             self.target,
@@ -135,6 +139,16 @@ class Call:
         call.expires = self.expires
         call._history = self.history
         call.crowd = self.crowd
+        call.waited = waited
+        self.successor = call
+        return call
+
+    @property
+    def latest(self) -> Call:
+        """The last attempt that there is of the same call."""
+        call = self
+        while call.successor is not None:
+            call = call.successor
         return call
 
     @property

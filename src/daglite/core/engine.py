@@ -297,6 +297,9 @@ class Engine:
 
     def complete(self, node_id: NodeId, value: Any) -> None:
         """*node_id* has its value: what waited for it may be ready now."""
+        if self.run.stopped:
+            # It came in the same turn as what ended the run.
+            return
         self._open -= 1
         if self._uses.get(node_id):
             self.values[node_id] = value
@@ -313,10 +316,13 @@ class Engine:
 
     def fail(self, error: ExecutionError, node_id: NodeId, element: int | None) -> None:
         """*node_id* has failed for good."""
+        if self.run.stopped:
+            return
         self.run.tell_failure(self.nodes[node_id], error, element)
         self._failures.append(error)
         if self._on_failure == "stop":
             self._open = 0
+            self.run.stopped = True
             return
         self._open -= 1
         self._lose_dependants(node_id)

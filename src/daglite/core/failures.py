@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from daglite.core.attempts import record_failure
 from daglite.core.call import Call, Outcome
 from daglite.core.graph import GraphNode, NodeId
-from daglite.exceptions import ExecutionError, as_execution_error, describe
+from daglite.exceptions import ExecutionError, as_execution_error, describe, filled
 
 __all__ = ["error_of_call", "error_of_node"]
 
@@ -52,10 +52,9 @@ def error_of_node(
     attempts = () if call is None else tuple(call.history)
     times = f" after {len(attempts)} attempts" if len(attempts) > 1 else ""
     message = f"task {path[-1]!r} failed{times}: {describe(error)}"
-    if note:
-        message += f"; not tried again: {note}"
-    return as_execution_error(
-        message,
+    more = f"; not tried again: {note}" if note else ""
+    made = as_execution_error(
+        f"{message}{more}",
         original=error,
         node_id=node.id,
         node_name=node.name,
@@ -63,6 +62,8 @@ def error_of_node(
         path_ids=ids,
         attempts=attempts,
     )
+    # One of daglite's own keeps its message.
+    return filled(made, more=more) if more and made is error else made
 
 
 def _path(

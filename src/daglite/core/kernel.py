@@ -215,6 +215,11 @@ class Kernel:
             raise RuntimeError("no activity is running")
         return self._current
 
+    @property
+    def clock(self) -> Clock:
+        """What the kernel takes its time from."""
+        return self._clock
+
     def now(self) -> float:
         """Seconds on the kernel's clock."""
         return self._clock.now()

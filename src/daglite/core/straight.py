@@ -92,11 +92,15 @@ class _Straight:
         run, steps, values, spot = self._run, self._steps, self._values, self._spot
         announce = run.announce if run.listeners.any else None
         now, last = run.kernel.now, self._last
+        args: Any = None
+        value: Any = None
         call_on_this_thread.call = spot
         for index, node in enumerate(self._nodes.values()):
             if run.cancelled:
                 raise filled(RunCancelledError("the run was cancelled"))
             if type(node) is not TaskNode:
+                # A map may take long: what the call before it had and made isn't ours to hold.
+                args = value = None
                 values[node.id] = (
                     self._gathered(node)
                     if type(node) is GatherNode
@@ -105,7 +109,7 @@ class _Straight:
                 self._let_go(node)
                 continue
             node_id, task, given, kwnames, refs = node
-            args: Any = given
+            args = given
             if refs:
                 args, own = list(given), node_id << 32
                 for place in refs:

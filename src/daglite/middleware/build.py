@@ -53,7 +53,7 @@ def build_chain(policies: PolicySet, innermost: Next) -> Chain | None:
     enter = innermost
     for link in reversed(links):
         enter = _linked(link, enter)
-    only_retry = len(links) == 1 and retry is not None and retry.retry_on_result is None
+    only_retry = len(links) == 1 and retry is not None and not retry.sees_results
     return Chain(enter, passive=only_retry)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
+from daglite.core.attempts import record_failure
 from daglite.core.call import Call, Outcome
 from daglite.core.protocols import Next
 from daglite.exceptions import TaskTimeoutError
@@ -24,12 +25,18 @@ class TotalTimeout:
         call.expires = began + limit
         with kernel.deadline(limit):
             return await call_next(call)
-        elapsed = kernel.now() - began
+        now, latest = kernel.now(), call.latest
+        elapsed = now - began
         error = TaskTimeoutError(
             f"wasn't done within its total of {limit:g} s",
             limit=limit,
             elapsed=elapsed,
             kind="total",
-            stack=None,
+            stack=latest.stack,
         )
-        return Outcome(error=error, started=began, ran=elapsed)
+        started = latest.started
+        ran = 0.0 if started is None else now - started
+        outcome = Outcome(error=error, started=started, ran=ran, worker=latest.worker)
+        # The attempt under way; one that has failed by itself is recorded already.
+        record_failure(latest, outcome)
+        return outcome

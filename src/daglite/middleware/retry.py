@@ -30,7 +30,6 @@ class Retry:
         policy, kernel = self._policy, call.run.kernel
         began = kernel.now()
         failures = losses = 0
-        waited = 0.0
         while True:
             outcome = await call_next(call)
             error, why = outcome.error, ""
@@ -38,11 +37,11 @@ class Retry:
                 if not policy.rejects(outcome.value):
                     return outcome
                 why = f"retry_on_result refused {outcome.value!r:.80}"
-                record_failure(call, outcome, waited=waited, why=why)
+                record_failure(call, outcome, why=why)
                 if failures == policy.max_retries:
                     return _refused(outcome, why)
             else:
-                record_failure(call, outcome, waited=waited)
+                record_failure(call, outcome)
             if isinstance(error, DagliteError) and error.infrastructure:
                 losses += 1
                 if losses > policy.infrastructure_retries:
@@ -54,25 +53,24 @@ class Retry:
             if error is not None and not policy.retries(error):
                 return outcome
             elapsed = kernel.now() - began
-            wait, note = self._next_wait(call, error, failures + losses, waited, elapsed)
+            wait, note = self._next_wait(call, error, failures + losses, elapsed)
             if note is not None:
                 if error is None:
                     outcome = _refused(outcome, why)
                 outcome.note = note
                 return outcome
             await park(call, wait, "retry")
-            waited = wait
-            call = call.again()
+            call = call.again(wait)
 
     def _next_wait(
-        self, call: Call, error: BaseException | None, retry: int, previous: float, elapsed: float
+        self, call: Call, error: BaseException | None, retry: int, elapsed: float
     ) -> tuple[float, str | None]:
         """Seconds until the next attempt, or why there is none."""
         policy = self._policy
         hinted = None if error is None else policy.hinted(error)
         if hinted is None:
             wait = policy.delay_before(
-                retry, draw=self._draw(call), previous=previous, error=error, elapsed=elapsed
+                retry, draw=self._draw(call), previous=call.waited, error=error, elapsed=elapsed
             )
         else:
             wait, asked = hinted, f"{policy.hint} asks for a wait of {hinted:g} s"
