@@ -1,0 +1,142 @@
+"""How failed attempts are recorded, and how calls wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daglite.callbacks import AttemptFailed, CallParked
+from daglite.core.attempts import park, record_failure
+from daglite.core.call import Call, Outcome, Target
+from daglite.core.kernel import Kernel
+from daglite.core.run import Listeners, Run
+from daglite.exceptions import AttemptRecord, ExecutionError
+from daglite.testing import RecordedEvents, VirtualClock
+
+
+class Crowd:
+    """Counts who is parked."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.most = 0
+
+    def parked(self, by: int) -> None:
+        self.now += by
+        self.most = max(self.most, self.now)
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock(start=100)
+
+
+@pytest.fixture
+def events() -> RecordedEvents:
+    return RecordedEvents()
+
+
+@pytest.fixture
+def call(clock: VirtualClock, events: RecordedEvents) -> Call:
+    run = Run("r", Kernel(clock), Listeners([events]), seed="r")
+    return Call(run, Target("work", print), 7, 0, 3, (), ())
+
+
+def test_a_record(call: Call, events: RecordedEvents) -> None:
+    """It counts from the run's begin, and is told."""
+    error = ValueError("bad")
+    record_failure(call, Outcome(None, error, started=102, ran=5, worker="w"))
+    assert call.history == [AttemptRecord(1, 2, 5, 0, "ValueError: bad", "w")]
+    assert events.events == [AttemptFailed("r", 0, 7, "work", 3, 1, error, 5)]
+
+
+def test_each_attempt_is_recorded_once(call: Call, events: RecordedEvents) -> None:
+    """Whoever comes second, as the innermost knows best."""
+    record_failure(call, Outcome(error=ValueError("first")))
+    record_failure(call, Outcome(error=ValueError("second")))
+    assert [record.error for record in call.history] == ["ValueError: first"]
+    assert len(events.events) == 1
+
+
+def test_attempts_share_their_history(call: Call) -> None:
+    """The next attempt knows its number, the wait before it, and all records."""
+    record_failure(call, Outcome(error=ValueError("a")))
+    call.expires, call.crowd = 500.0, Crowd()
+    second = call.again(waited=4)
+    record_failure(second, Outcome(error=ValueError("b")))
+    third = second.again(waited=8)
+    assert (third.attempt, third.expires, third.crowd) == (3, 500.0, call.crowd)
+    assert call.latest is second.latest is third.latest is third
+    assert [(r.number, r.waited) for r in call.history] == [(1, 0), (2, 4)]
+    assert third.history is call.history
+
+
+def test_a_reason_that_is_no_error(call: Call, events: RecordedEvents) -> None:
+    """A refused result is a failed attempt too."""
+    record_failure(call, Outcome(value=-1), why="refused -1")
+    assert call.history[0].error == "refused -1"
+    (event,) = events.of(AttemptFailed)
+    assert isinstance(event.error, ExecutionError)
+    assert str(event.error) == "refused -1"
+
+
+def test_one_that_never_started(call: Call) -> None:
+    """Its record says so."""
+    record_failure(call, Outcome(error=ValueError("late")))
+    assert (call.history[0].started, call.history[0].worker) == (None, None)
+
+
+@pytest.mark.parametrize("crowd", [None, Crowd()])
+def test_parking(
+    call: Call, clock: VirtualClock, events: RecordedEvents, crowd: Crowd | None
+) -> None:
+    """It takes its time, is told, and its map knows of it as long as it lasts."""
+    call.crowd = crowd
+    call.run.kernel.run(park(call, 30, "retry"))
+    assert clock.now() == 130
+    assert events.events == [CallParked("r", 0, 7, "work", 3, 1, 30, "retry")]
+    if crowd is not None:
+        assert (crowd.now, crowd.most) == (0, 1)
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_no_wait(call: Call, clock: VirtualClock, events: RecordedEvents, seconds: float) -> None:
+    """Nothing happens, and nothing is told."""
+    call.run.kernel.run(park(call, seconds, "retry"))
+    assert (clock.now(), events.events) == (100, [])
+
+
+def test_a_cancelled_wait_gives_its_place_back(call: Call, clock: VirtualClock) -> None:
+    """The map's count is right again, whatever ended the wait."""
+    crowd = call.crowd = Crowd()
+    kernel = call.run.kernel
+
+    async def limited() -> bool:
+        with kernel.deadline(5) as scope:
+            await park(call, 30, "retry")
+        return scope.expired
+
+    assert kernel.run(limited()) is True
+    assert (clock.now(), crowd.now, crowd.most) == (105, 0, 1)
+
+
+def test_a_call_tells_what_is_left(call: Call, clock: VirtualClock) -> None:
+    """Of its total; None without one."""
+    assert call.remaining() is None
+    call.expires = 110.0
+    clock.advance(4)
+    assert call.remaining() == 6
+
+
+def test_arguments(call: Call) -> None:
+    """The last ones are passed by name."""
+
+    def body(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        return args, kwargs
+
+    call.target.body = body
+    call.args = (1, 2, 3)
+    assert call.invoke() == ((1, 2, 3), {})
+    call.kwnames = ("b", "c")
+    assert call.invoke() == ((1,), {"b": 2, "c": 3})

@@ -1,0 +1,263 @@
+"""Maps on a backend of their own: the window, the order, and where elements come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from daglite import RetryPolicy, task
+from daglite.callbacks import MapProgress, NodeCompleted, NodeFailed, NodeStarted
+from daglite.core import maps
+from daglite.core.call import Call
+from daglite.exceptions import ExecutionError, ParameterError
+from daglite.testing import Fails, Hangs, Takes
+from tests.unit.lab import Lab
+
+
+@task
+def work(x: int) -> int:
+    return x
+
+
+RETRY = RetryPolicy(1, "constant", delay=50, jitter="none")
+
+
+def test_results_are_in_order(lab: Lab) -> None:
+    """Whatever the order in which elements end."""
+    assert lab(work.extend(x=range(8)), lambda call: Takes(8 - call.element)) == list(range(8))
+
+
+def test_no_elements(lab: Lab) -> None:
+    """The result is an empty list, and the map has started and completed."""
+    assert lab(work.extend(x=[])) == []
+    assert lab(work.extend(x=iter(()))) == []
+    assert [event.elements for event in lab.events.of(NodeStarted)] == [0, None]
+    assert [event.elements for event in lab.events.of(NodeCompleted)] == [0, 0]
+
+
+class Source:
+    """An endless source that counts what was taken from it."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[int]:
+        while self.taken < self.end:
+            self.taken += 1
+            yield self.taken
+
+
+@pytest.mark.parametrize("policies", [{}, {"timeout": 90}])
+def test_the_window(lab: Lab, policies: dict[str, Any]) -> None:
+    """Elements are taken as places become free: a small multiple of the slots at a time."""
+    source = Source(10_000)
+    most = 0
+
+    def script(call: Call) -> Any:
+        nonlocal most
+        assert call.element is not None
+        most = max(most, source.taken - call.element)
+        return Takes(1) if call.element < 500 else Fails(KeyError("enough"))
+
+    with pytest.raises(KeyError):
+        lab(work.with_options(**policies).extend(x=source), script)
+    assert most <= 2 * 4 + 1
+    assert source.taken < 520
+
+
+def test_quick_calls_have_a_larger_window(lab: Lab) -> None:
+    """When calls take next to no time more of them lie ready, up to a limit."""
+    source = Source(5_000)
+    most = 0
+
+    def script(call: Call) -> Any:
+        nonlocal most
+        assert call.element is not None
+        most = max(most, source.taken - call.element)
+
+    assert lab(work.extend(x=source), script) == list(range(1, 5_001))
+    assert 4 * 2 < most <= 4 * maps._MOST_PER_SLOT + 1
+
+
+def test_the_first_failure_stops_the_map(lab: Lab) -> None:
+    """No further element is started, and the error tells which it was."""
+    source = Source(1000)
+
+    def script(call: Call) -> Any:
+        return Fails(ValueError("bad"), 1) if call.element == 5 else Takes(2)
+
+    with pytest.raises(ValueError, match="bad") as caught:
+        lab(work.extend(x=source), script)
+    error = caught.value
+    assert isinstance(error, ExecutionError)
+    assert error.execution_path == ("work[5]",)
+    assert lab.clock.now() == 3
+    assert source.taken < 20
+    assert [event.element for event in lab.events.of(NodeFailed)] == [5]
+
+
+def test_a_failed_map_starts_no_more_while_others_go_on(lab: Lab) -> None:
+    """With on_failure="continue" other branches are finished, but not the map."""
+    other = task(lambda: 7, name="other")
+
+    def script(call: Call) -> Any:
+        if call.node_name == "other":
+            return Takes(100)
+        return Fails(ValueError("bad"), 1) if call.element == 0 else Takes(2)
+
+    with pytest.raises(ValueError, match="bad"):
+        lab([work.extend(x=Source(1000)), other.bind()], script, on_failure="continue")
+    assert len(lab.backend.calls) <= 10
+    assert 100 <= lab.clock.now() <= 104
+
+
+@pytest.mark.parametrize("retry", [0, 3])
+def test_two_failures_of_one_map(lab: Lab, retry: int) -> None:
+    """Only the first counts."""
+    flaky = work.with_options(retry=retry, backoff="none")
+    with pytest.raises(OSError, match="bad") as caught:
+        lab(flaky.extend(x=range(4)), {"work": Fails(OSError("bad"), 1)}, on_failure="continue")
+    assert isinstance(caught.value, ExecutionError)
+    assert len(caught.value.failures) == 1
+    assert len(lab.events.of(NodeFailed)) == 1
+
+
+def test_a_source_that_fails(lab: Lab) -> None:
+    """What the source raises is the map's failure; calls under way are dropped."""
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise LookupError("broken source")
+
+    with pytest.raises(LookupError, match="broken source") as caught:
+        lab(work.extend(x=broken()), {"work": Takes(5)})
+    assert isinstance(caught.value, ExecutionError)
+    assert caught.value.execution_path == ("work",)
+    assert lab.clock.now() == 0
+
+
+def test_a_source_that_is_none(lab: Lab) -> None:
+    """Something that can't be iterated is found when it is there."""
+    five = task(lambda: 5, name="five")
+    with pytest.raises(ParameterError, match="'work': parameter 'x' needs an iterable"):
+        lab(five.bind().map(work))
+
+
+def test_lengths_that_differ(lab: Lab) -> None:
+    """Of iterators it is found when one of them ends."""
+    pair = task(lambda x, y: (x, y), name="pair")
+    with pytest.raises(ParameterError, match=r"\.zip\(\) needs iterables of equal length"):
+        lab(pair.zip(x=iter([1, 2, 3]), y=iter([1, 2])))
+
+
+def test_a_parked_element_holds_no_place(lab: Lab) -> None:
+    """All others are done before its back-off is over."""
+
+    def script(call: Call) -> Any:
+        return Fails(OSError(), 1) if call.element == 0 and call.attempt == 1 else Takes(1)
+
+    flaky = work.with_options(retry=RETRY)
+    assert lab(flaky.extend(x=range(20)), script, slots=1) == list(range(20))
+    assert lab.backend.calls[-1].started == 51
+    assert lab.clock.now() == 52
+
+
+def test_too_many_parked_elements(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above a limit no further ones are started, so that memory stays bounded."""
+    monkeypatch.setattr(maps, "_MOST_PARKED", 10)
+
+    def script(call: Call) -> Any:
+        return Fails(OSError(), 1) if call.attempt == 1 else Takes(1)
+
+    flaky = work.with_options(retry=RETRY)
+    assert lab(flaky.extend(x=range(100)), script, slots=2) == list(range(100))
+    for moment in range(int(lab.clock.now())):
+        parked = sum(
+            c.attempt == 1 and c.started is not None and c.started < moment < c.started + 51
+            for c in lab.backend.calls
+        )
+        assert parked <= 10 + 2 * 2 + 1
+
+
+def test_a_parked_element_of_a_failed_map(lab: Lab) -> None:
+    """It is woken by the end of the run, and starts nothing."""
+
+    def script(call: Call) -> Any:
+        return Fails(OSError(), 1) if call.element == 0 else Fails(KeyError("bad"), 2)
+
+    flaky = work.with_options(retry=RetryPolicy(3, [50], jitter="none", retry_on=OSError))
+    with pytest.raises(KeyError):
+        lab(flaky.extend(x=range(10)), script)
+    assert lab.clock.now() == 2
+
+
+def test_progress(lab: Lab) -> None:
+    """It is told at most every 0.1 s, and never backwards."""
+    lab(work.extend(x=range(100)), {"work": Takes(0.03)})
+    told = lab.events.of(MapProgress)
+    assert {event.total for event in told} == {100}
+    assert [event.done for event in told] == sorted(event.done for event in told)
+    times = [event.time for event in told]
+    assert all(times[i + 1] - times[i] >= 0.1 - 1e-9 for i in range(len(times) - 1))
+    assert len(told) >= 5
+
+
+def test_two_maps_share_the_places(lab: Lab) -> None:
+    """Neither waits until the other is done."""
+    script = {"a": Takes(1), "b": Takes(1)}
+    a, b = (work.with_options(name=name).extend(x=range(20)) for name in "ab")
+    assert lab([a, b], script, slots=2) == [list(range(20))] * 2
+    assert lab.clock.now() == 20
+    first = {c.name: c.started for c in reversed(lab.backend.calls)}
+    assert all(started is not None and started < 10 for started in first.values())
+
+
+def test_a_map_of_a_map(lab: Lab) -> None:
+    """The second begins when the first is done."""
+    doubled = work.extend(x=range(4)).map(task(lambda y: 2 * y, name="double"))
+    assert lab(doubled, {"work": Takes(3), "double": Takes(2)}) == [0, 2, 4, 6]
+    assert lab.clock.now() == 5
+
+
+def test_products(lab: Lab) -> None:
+    """`extend` of several goes over all combinations, the first slowest."""
+    pair = task(lambda x, y: (x, y), name="pair")
+    assert lab(pair.extend(x=[1, 2], y=iter("ab"))) == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
+
+
+def test_a_hanging_element_hurts_its_map_alone(lab: Lab) -> None:
+    """Its timeout is its own; other nodes have gone on meanwhile."""
+    timed = work.with_options(timeout=30)
+    other = task(lambda: 7, name="other")
+
+    def script(call: Call) -> Any:
+        return Hangs() if call.element == 0 else Takes(1)
+
+    with pytest.raises(TimeoutError):
+        lab([timed.extend(x=range(3)), other.bind()], script, on_failure="continue")
+    assert lab.clock.now() == 30
+    assert "other" in [event.node_name for event in lab.events.of(NodeCompleted)]
+
+
+@pytest.mark.parametrize("elements", [3, 600])
+def test_in_place_beside_other_work(lab: Lab, elements: int) -> None:
+    """A map on the caller's thread makes room: parked calls and other nodes go on."""
+    order: list[Any] = []
+
+    def note(x: Any) -> Any:
+        order.append(x)
+        if x == 0 and order.count(0) == 1:
+            raise OSError
+        lab.clock.advance(1)
+        return x
+
+    here = task(note).with_options(backend="sequential", retry=RetryPolicy(1, [5], jitter="none"))
+    expr = [here.extend(x=range(elements)), here.bind(x="a"), work.bind(x=1)]
+    assert lab(expr) == [list(range(elements)), "a", 1]
+    # An element whose wait is over doesn't wait for all the others.
+    again = order.index(0, 1)
+    assert order.count(0) == 2
+    assert again <= (5 if elements == 3 else 257)

@@ -1,0 +1,177 @@
+"""Which policies and which backend a task has, and where each came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daglite import (
+    Backend,
+    DagliteSettings,
+    PolicySet,
+    RetryPolicy,
+    SequentialBackend,
+    TimeoutPolicy,
+    find_backend,
+    task,
+)
+from daglite.core.graph import TaskInfo
+from daglite.core.plan import Step
+from daglite.exceptions import BackendError, PolicyError
+from daglite.planner import Planner
+from daglite.testing import ScriptedBackend, VirtualClock
+
+
+@task
+def work(x: int = 0) -> int:
+    return x
+
+
+def planner(
+    settings: DagliteSettings | None = None, backend: str | Backend = "sequential", **layers: Any
+) -> Planner:
+    return Planner(settings or DagliteSettings(), backend, find_backend, **layers)
+
+
+def info_of(made: Any) -> TaskInfo:
+    info: TaskInfo = made.bind().node.task
+    return info
+
+
+def step_of(made: Any, *args: Any, **layers: Any) -> Step:
+    return planner(*args, **layers).step_of(info_of(made))
+
+
+def test_without_policies() -> None:
+    """There is no chain, and in place the task runs straight."""
+    step = step_of(work)
+    assert (step.bare, step.straight, step.timed, step.policies) == (True, True, False, PolicySet())
+    assert (step.name, step.backend.name) == ("work", "sequential")
+
+
+@pytest.mark.parametrize(
+    ("options", "bare", "straight", "timed"),
+    [
+        ({"retry": 3}, False, True, False),
+        ({"timeout": 3}, False, False, True),
+        ({"retry": 3, "timeout": 3}, False, False, True),
+        ({"backend": "threading"}, True, False, False),
+        ({"backend": "threading", "retry": 3}, False, False, False),
+    ],
+)
+def test_kinds_of_steps(options: dict[str, Any], bare: bool, straight: bool, timed: bool) -> None:
+    """Straight is what is untimed, in place, and idle until a call fails."""
+    step = step_of(work.with_options(**options))
+    assert (step.bare, step.straight, step.timed) == (bare, straight, timed)
+
+
+def test_the_settings_are_the_weakest() -> None:
+    """They fill what nobody else says."""
+    settings = DagliteSettings(max_retries=5, task_timeout=7)
+    step = step_of(work, settings)
+    assert step.policies.retry == RetryPolicy(5)
+    assert step.policies.timeout == TimeoutPolicy(7)
+    assert dict(step.policies.origins) == {"retry": "settings", "timeout": "settings"}
+    own = step_of(work.with_options(retry=1, timeout=None), settings)
+    assert own.policies.retry is not None
+    assert (own.policies.retry.max_retries, own.policies.timeout) == (1, None)
+
+
+def test_precedence_and_origins() -> None:
+    """settings ‹ evaluate(policies=) ‹ @task ‹ evaluate(overrides=), field by field."""
+    step = step_of(
+        work.with_options(retry=RetryPolicy(delay=4)),
+        DagliteSettings(max_retries=5, task_timeout=7),
+        policies=PolicySet(retry=RetryPolicy(2, "constant", delay=3), timeout=8),
+        overrides=PolicySet(timeout=TimeoutPolicy(total=90)),
+    )
+    retry, timeout = step.policies.retry, step.policies.timeout
+    assert retry is not None
+    assert timeout is not None
+    assert (retry.max_retries, retry.backoff, retry.delay) == (2, "constant", 4)
+    assert (timeout.attempt, timeout.total) == (8, 90)
+    assert dict(step.policies.origins) == {"retry": "@task", "timeout": "evaluate(overrides=)"}
+
+
+def test_overrides_take_away() -> None:
+    """None in a stronger layer wins."""
+    step = step_of(work.with_options(retry=3, timeout=3), overrides=PolicySet(retry=None))
+    assert step.policies.retry is None
+    assert dict(step.policies.origins) == {"timeout": "@task"}
+
+
+def test_backends() -> None:
+    """The task's own, else the default; a name or an object."""
+    backend = ScriptedBackend(VirtualClock())
+    assert step_of(work, None, backend).backend is backend
+    assert step_of(work.with_options(backend=backend)).backend is backend
+    named = step_of(work.with_options(backend="threading"), None, backend)
+    assert named.backend.name == "threading"
+    alias = step_of(work, None, "synchronous").backend
+    assert isinstance(alias, SequentialBackend)
+
+
+def test_an_unknown_backend() -> None:
+    """It is refused with what there is."""
+    with pytest.raises(BackendError, match="there is no backend 'thread'; did you mean"):
+        step_of(work.with_options(backend="thread"))
+
+
+def test_steps_are_made_once() -> None:
+    """However many nodes a task has."""
+    plan, info = planner(), info_of(work)
+    assert plan.step_of(info) is plan.step_of(info)
+
+
+def test_contradictions_name_the_task() -> None:
+    """And the layers that they come from."""
+    made = work.with_options(timeout=TimeoutPolicy(20))
+    with pytest.raises(PolicyError, match=r"task 'work': .*evaluate\(overrides=\)"):
+        step_of(made, overrides=PolicySet(timeout=TimeoutPolicy(total=5)))
+    made = work.with_options(retry=RetryPolicy(2, [9], jitter="none"))
+    with pytest.raises(PolicyError, match="task 'work': no retry can ever start"):
+        step_of(made, overrides=PolicySet(timeout=TimeoutPolicy(total=5)))
+
+
+class Capable:
+    """A backend with the given capabilities; nothing runs on it."""
+
+    name = "capable"
+    slots = 1
+
+    def __init__(self, **capabilities: bool) -> None:
+        self.capabilities = type(ScriptedBackend.capabilities)(**capabilities)
+
+    def submit(self, call: Any, done: Any) -> None: ...
+    def cancel(self, call: Any) -> None: ...
+    def cancel_run(self, run: Any) -> None: ...
+    def is_running(self, call: Any) -> bool:
+        return False
+
+    def stack_of(self, call: Any) -> str | None:
+        return None
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("wanted", "capabilities", "refused"),
+    [
+        ("kill", {}, "'kill'.* use on_expiry='abandon'"),
+        ("kill", {"cancel": True}, "'kill'.* use on_expiry='cancel' or 'abandon'"),
+        ("cancel", {}, "'cancel'.* use on_expiry='abandon'"),
+        ("kill", {"kill": True}, None),
+        ("cancel", {"cancel": True}, None),
+        ("abandon", {}, None),
+        (None, {}, None),
+    ],
+)
+def test_promises(wanted: Any, capabilities: dict[str, bool], refused: str | None) -> None:
+    """What a backend can't do is refused, never done otherwise."""
+    made = work.with_options(timeout=TimeoutPolicy(3, on_expiry=wanted))
+    if refused is not None:
+        with pytest.raises(PolicyError, match=f"task 'work' asks for on_expiry={refused}"):
+            step_of(made, None, Capable(**capabilities))
+    else:
+        assert step_of(made, None, Capable(**capabilities)).on_expiry == wanted
