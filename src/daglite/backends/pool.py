@@ -38,7 +38,14 @@ from daglite.core.protocols import Done
 from daglite.core.run import Run
 from daglite.exceptions import BackendError
 
-__all__ = ["ThreadPool", "can_interrupt", "lent_slot", "shared_pool", "shared_pools_exist"]
+__all__ = [
+    "Abandoned",
+    "ThreadPool",
+    "can_interrupt",
+    "lent_slot",
+    "shared_pool",
+    "shared_pools_exist",
+]
 
 
 @final
@@ -60,6 +67,30 @@ class _Worker:
 
 
 @final
+class Abandoned:
+    """Threads given up that may still run; pools under one cap share it."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def add(self, thread: threading.Thread) -> None:
+        with self._lock:
+            self._threads.append(thread)
+
+    def count(self) -> int:
+        """How many still run."""
+        if not self._threads:
+            return 0
+        with self._lock:
+            self._threads = [t for t in self._threads if t.is_alive()]
+            return len(self._threads)
+
+
+@final
 class ThreadPool:
     """
     Up to *size* threads, started as they are needed.
@@ -68,10 +99,19 @@ class ThreadPool:
         size: Calls that may run at the same time; abandoned ones don't count.
         max_abandoned: Abandoned calls still running above which timed calls are refused.
         name: Threads are called ``name-1``, ``name-2``, ...
+        shared: Where to count abandoned calls together with those of other pools.
     """
 
-    def __init__(self, size: int, *, max_abandoned: int = 128, name: str = "daglite") -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        max_abandoned: int = 128,
+        name: str = "daglite",
+        shared: Abandoned | None = None,
+    ) -> None:
         self.size = size
+        self._abandoned = Abandoned() if shared is None else shared
         self._max_abandoned = max_abandoned
         self._name = name
         self._reset()
@@ -81,7 +121,6 @@ class ThreadPool:
         self._queue: SimpleQueue[tuple[Call, Done] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._workers: set[_Worker] = set()
-        self._abandoned: list[threading.Thread] = []
         self._started = 0
         self._lent = 0
         self._closed = False
@@ -89,18 +128,14 @@ class ThreadPool:
     @property
     def abandoned(self) -> int:
         """Calls that weren't wanted any more and still run."""
-        if not self._abandoned:
-            return 0
-        with self._lock:
-            self._abandoned = [t for t in self._abandoned if t.is_alive()]
-            return len(self._abandoned)
+        return self._abandoned.count()
 
     def submit(self, call: Call, done: Done) -> None:
         """Queue *call*; the outcome goes to *done*, on the thread that ran it."""
         if self._closed:
             done(call, Outcome(error=BackendError(f"thread pool {self._name!r} is closed")))
             return
-        if call.target.timed and self._abandoned and self.abandoned >= self._max_abandoned:
+        if call.target.timed and self.abandoned >= self._max_abandoned:
             error = BackendError(
                 f"{self.abandoned} calls that ran out of time still run and can't be stopped "
                 f"(max_abandoned={self._max_abandoned}); give the functions timeouts of their "
@@ -211,9 +246,9 @@ class ThreadPool:
                 if call.on_cancel is not None:
                     call.on_cancel()
                 _interrupt(worker.thread)
+        self._abandoned.add(worker.thread)
         with self._lock:
             self._workers.discard(worker)
-            self._abandoned.append(worker.thread)
         self._grow()
 
     def cancel_run(self, run: Run) -> None:
@@ -332,6 +367,7 @@ def _after_fork() -> None:
     _shared_lock = threading.Lock()
     _here.pool = None
     for pool in tuple(_pools):
+        pool._abandoned.reset()
         pool._reset()
 
 

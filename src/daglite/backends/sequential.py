@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import final
 
-from daglite.backends.pool import ThreadPool
+from daglite.backends.pool import Abandoned, ThreadPool
 from daglite.core.call import Call
 from daglite.core.protocols import Capabilities, Done
 from daglite.core.run import Run
@@ -34,6 +34,7 @@ class SequentialBackend:
         self._lock = threading.Lock()
         self._helpers: dict[Run, ThreadPool] = {}
         self._idle: list[ThreadPool] = []
+        self._abandoned = Abandoned()
 
     def __repr__(self) -> str:
         return "SequentialBackend()"
@@ -80,6 +81,11 @@ class SequentialBackend:
                 helper = self._helpers[run] = (
                     self._idle.pop()
                     if self._idle
-                    else ThreadPool(1, max_abandoned=self._max_abandoned, name="daglite-helper")
+                    else ThreadPool(
+                        1,
+                        max_abandoned=self._max_abandoned,
+                        name="daglite-helper",
+                        shared=self._abandoned,
+                    )
                 )
             return helper
