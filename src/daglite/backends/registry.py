@@ -25,6 +25,7 @@ _LATER: Final = ("process", "multiprocessing", "asyncio", "dask", "ray")
 _lock = threading.Lock()
 _plugins: dict[str, Backend] = {}
 _sequential: dict[int, SequentialBackend] = {}
+_threading: dict[tuple[int, int], ThreadBackend] = {}
 
 
 def find_backend(
@@ -52,7 +53,11 @@ def find_backend(
                 _sequential[max_abandoned] = SequentialBackend(max_abandoned=max_abandoned)
             return _sequential[max_abandoned]
     if name == "threading":
-        return ThreadBackend.on(shared_pool(threads, max_abandoned))
+        key = (threads, max_abandoned)
+        with _lock:
+            if key not in _threading:
+                _threading[key] = ThreadBackend.on(shared_pool(*key))
+            return _threading[key]
     return _plugin(name)
 
 
