@@ -82,6 +82,8 @@ class Dispatch:
         """End *call*, whose outcome isn't wanted any more, and say so if that doesn't work."""
         backend, kernel = self._backend, call.run.kernel
         call.stack = backend.stack_of(call)
+        # Here, so that a late answer is dropped whatever the backend makes of it.
+        call.cancelled = True
         backend.cancel(call)
         if call.started is None:
             return
