@@ -9,6 +9,7 @@ outcome of the first attempt in the call.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, final
 
 from daglite.core.call import Call, Outcome, Target
@@ -22,6 +23,12 @@ from daglite.core.run import Run
 from daglite.exceptions import ExecutionError, RunCancelledError, filled
 
 __all__ = ["run_straight"]
+
+_PIECE = 0.01
+"""Seconds above which a piece of a plain map was too long."""
+
+_LARGEST_PIECE = 1024
+"""Elements of a plain map between two looks for a cancellation."""
 
 _LOOK_EVERY = 64
 """Elements of a watched map between two looks at the clock."""
@@ -176,11 +183,7 @@ class _Straight:
             if run.listeners.on_event is not None or not step.bare or node.kwnames:
                 self._watched(node, calls, at, results, total)
             else:
-                body, add = step.body, results.append
-                for at.args in calls:
-                    at.calling = True
-                    add(body(*at.args))
-                    at.calling = False
+                self._plain(calls, at, results)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -192,6 +195,25 @@ class _Straight:
         finally:
             spot.results = None
         raise self._failed_map(node, index, calls, at, results, raised)
+
+    def _plain(self, calls: Iterator[tuple[Any, ...]], at: _Element, results: list[Any]) -> None:
+        """As fast as can be: a cancellation is looked for between pieces of some milliseconds."""
+        run, body, add, now = (
+            self._run,
+            self._spot.target.body,
+            results.append,
+            self._run.kernel.now,
+        )
+        piece, until = 1, 0
+        while len(results) == until:
+            began, until = now(), until + piece
+            for at.args in islice(calls, piece):
+                at.calling = True
+                add(body(*at.args))
+                at.calling = False
+            if run.cancelled:
+                raise filled(RunCancelledError("the run was cancelled"))
+            piece = min(piece * 2, _LARGEST_PIECE) if now() - began < _PIECE else 1
 
     def _watched(
         self,
