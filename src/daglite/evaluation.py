@@ -42,11 +42,11 @@ class EvaluateOptions(TypedDict, total=False):
     """The options of `evaluate`, all of which may be left out."""
 
     default_backend: str | Backend | None
-    use_async: bool
+    use_async: bool | None
     policies: PolicySet | None
     overrides: PolicySet | None
     callbacks: Sequence[object] | None
-    on_failure: OnFailure
+    on_failure: OnFailure | None
     settings: DagliteSettings | None
 
 

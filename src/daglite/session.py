@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any, Literal, TypeAlias, final, get_args
+from typing import Any, final, get_args
 
 from daglite._clock import Clock, SystemClock
 from daglite.backends.pool import lent_slot
@@ -19,7 +19,7 @@ from daglite.backends.threads import ThreadBackend
 from daglite.core.builder import build_graph
 from daglite.core.crew import Crew
 from daglite.core.current import call_on_this_thread
-from daglite.core.engine import Engine
+from daglite.core.engine import Engine, OnFailure
 from daglite.core.events import RunFinished, RunStarted
 from daglite.core.future import BaseTaskFuture
 from daglite.core.gather import gather
@@ -37,9 +37,10 @@ from daglite.settings import DagliteSettings, get_global_settings
 
 __all__ = ["OnFailure", "Options", "Session"]
 
-OnFailure: TypeAlias = Literal["stop", "continue"]
-
 _number = count(1)
+_process = [os.urandom(8).hex()]
+"""What tells this process's runs from those of all others, on any machine."""
+
 _SILENT = Listeners(())
 
 
@@ -65,11 +66,11 @@ class Options:
     def __init__(
         self,
         default_backend: str | Backend | None = None,
-        use_async: bool = False,
+        use_async: bool | None = None,
         policies: PolicySet | None = None,
         overrides: PolicySet | None = None,
         callbacks: Sequence[object] | None = None,
-        on_failure: OnFailure = "stop",
+        on_failure: OnFailure | None = None,
         settings: DagliteSettings | None = None,
     ) -> None:
         for name, layer in (("policies", policies), ("overrides", overrides)):
@@ -77,7 +78,7 @@ class Options:
                 raise PolicyError(f"{name}= takes a PolicySet, not {layer!r:.60}")
         if settings is not None and not isinstance(settings, DagliteSettings):
             raise SettingsError(f"settings= takes DagliteSettings, not {settings!r:.60}")
-        if on_failure not in get_args(OnFailure):
+        if on_failure is not None and on_failure not in get_args(OnFailure):
             raise TaskConfigurationError(
                 f"on_failure= takes 'stop' or 'continue', not {on_failure!r}"
             )
@@ -127,19 +128,19 @@ class Session:
         steps = self._steps(nodes, options)
         callbacks = (*self._defaults.callbacks, *options.callbacks)
         listeners = Listeners(callbacks) if callbacks else _SILENT
-        run_id = f"{os.getpid():x}-{next(_number)}"
+        run_id = f"{_process[0]}-{next(_number)}"
         run = Run(run_id, Kernel(self._clock), listeners, seed=run_id)
         if on_run is not None:
             on_run(run)
-        keep_on = "continue" in (options.on_failure, self._defaults.on_failure)
+        on_failure = options.on_failure or self._defaults.on_failure or "stop"
         outer = call_on_this_thread.call
         if outer is None:
-            return _execute(run, nodes, root.node.id, steps, "continue" if keep_on else "stop")
+            return _execute(run, nodes, root.node.id, steps, on_failure)
         # Nested in a task: its cancellation is ours, and its slot is lent to our calls.
         before, outer.on_cancel = outer.on_cancel, run.cancel
         try:
             with lent_slot():
-                return _execute(run, nodes, root.node.id, steps, "continue" if keep_on else "stop")
+                return _execute(run, nodes, root.node.id, steps, on_failure)
         finally:
             outer.on_cancel = before
 
@@ -154,16 +155,19 @@ class Session:
     def _planner(self, options: Options) -> Planner:
         defaults = self._defaults
         settings = options.settings or defaults.settings or get_global_settings()
+        use_async = defaults.use_async if options.use_async is None else options.use_async
         backend = options.default_backend
         if backend is None and options.use_async:
             backend = "threading"
         if backend is None:
             backend = defaults.default_backend
         if backend is None:
-            backend = "threading" if defaults.use_async else settings.default_backend
+            backend = "threading" if use_async else settings.default_backend
         policies = _stacked(defaults.policies, options.policies)
         overrides = _stacked(defaults.overrides, options.overrides)
-        if policies is not None or overrides is not None:
+        # A backend that was only given for this call is not to be kept.
+        passing = not isinstance(backend, str) and backend is not defaults.default_backend
+        if policies is not None or overrides is not None or passing:
             return Planner(settings, backend, self._finder(settings), policies, overrides)
         key = (id(settings), backend if isinstance(backend, str) else id(backend))
         known = self._planners.get(key)
@@ -288,3 +292,12 @@ def _listed(callbacks: Any) -> tuple[object, ...]:
                 f"callback {callback!r:.60} has none of the methods {', '.join(methods)}"
             )
     return listed
+
+
+def _after_fork() -> None:
+    """The child's runs aren't the parent's."""
+    _process[0] = os.urandom(8).hex()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
