@@ -56,7 +56,7 @@ class Crowd(Protocol):
 @final
 class Call:
     """
-    One attempt: which function, with what, for which node, and the how-manieth time.
+    One attempt: which function, with what, for which node, and which attempt it is.
 
     Attributes:
         run: The run that it belongs to.

@@ -75,7 +75,7 @@ class MapRun:
         self._parked = 0
         self._finished = 0
         self._exhausted = False
-        self._failed = False
+        self._settled = False
         self._pumping = False
         self._in_place = step.backend.capabilities.in_place
         self._slots = step.backend.slots
@@ -106,7 +106,7 @@ class MapRun:
 
     def _fill(self) -> None:
         for _ in range(_SLICE if self._in_place else _MOST_PER_SLOT * self._slots):
-            if self._exhausted or self._failed or self._engine.run.stopped:
+            if self._exhausted or self._settled or self._engine.run.stopped:
                 return
             if self._under_way >= self._window or self._parked >= _MOST_PARKED:
                 return
@@ -151,7 +151,7 @@ class MapRun:
         """A call waits, or goes on: it takes no place in the window meanwhile."""
         self._parked += by
         self._under_way -= by
-        if by > 0 and not self._failed:
+        if by > 0 and not self._settled:
             self._engine.resume_map(self)
 
     # -- ending -------------------------------------------------------------------
@@ -189,15 +189,14 @@ class MapRun:
             self.pump()
 
     def _fail(self, error: ExecutionError, element: int | None = None) -> None:
-        if not self._failed:
-            self._failed = True
+        if not self._settled:
+            self._settled = True
             self._engine.release(self.node)
             self._engine.fail(error, self.node.id, element)
 
     def _settle(self) -> None:
-        if self._exhausted and not self._failed and self._finished == len(self.results):
-            # Settled once: nothing is left that could call this again.
-            self._failed = True
+        if self._exhausted and not self._settled and self._finished == len(self.results):
+            self._settled = True
             self._engine.release(self.node)
             self._engine.complete(self.node.id, self.results)
 

@@ -61,7 +61,7 @@ def check_edges(nodes: Mapping[NodeId, GraphNode]) -> None:
             if edge not in seen:
                 if type(node) is not GatherNode and type(source) is not GatherNode:
                     one_each = type(node) is MapTaskNode and place in node.mapped
-                    _check_types(source, node, tuple(argument_names(node))[place], one_each)
+                    _check_types(source, node, argument_names(node)[place], one_each)
                 seen.add(edge)
 
 
@@ -81,10 +81,9 @@ def _check_types(
     given = list_of(made["return"]) if type(source) is MapTaskNode else made["return"]
     passed = element_type(given) if one_each else given
     if not is_compatible(passed, wanted[parameter]):
-        each = "each an element of " if one_each else ""
+        each = f" (each an element of {describe(given)})" if one_each else ""
         raise GraphConstructionError(
             f"task {source.name!r} returns {describe(given)}, but parameter {parameter!r} of "
             f"task {node.name!r} takes {describe(wanted[parameter])}"
-            + (f" ({each}{describe(given)})" if one_each else "")
-            + "; change one of the annotations, or put a task between them that converts"
+            f"{each}; change one of the annotations, or put a task between them that converts"
         )
