@@ -39,7 +39,7 @@ _HOMES = {
     "find_backend": "backends.registry",
     "get_global_settings": "settings",
     "set_global_settings": "settings",
-    "task": "core.task",
+    "task": "core.decorator",
 }
 
 # What a type checker wants to know of the names stands in the stub.

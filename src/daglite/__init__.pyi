@@ -7,6 +7,7 @@ from daglite.core.builder import build_graph as build_graph
 from daglite.core.call import Call as Call
 from daglite.core.call import Outcome as Outcome
 from daglite.core.current import current_call as current_call
+from daglite.core.decorator import task as task
 from daglite.core.protocols import Backend as Backend
 from daglite.core.protocols import Capabilities as Capabilities
 from daglite.core.protocols import Middleware as Middleware
@@ -14,7 +15,6 @@ from daglite.core.protocols import Next as Next
 from daglite.core.task import MapTaskFuture as MapTaskFuture
 from daglite.core.task import Task as Task
 from daglite.core.task import TaskFuture as TaskFuture
-from daglite.core.task import task as task
 from daglite.evaluation import evaluate as evaluate
 from daglite.evaluation import evaluate_async as evaluate_async
 from daglite.policies import Policy as Policy

@@ -87,7 +87,7 @@ class Options:
         self.policies = policies
         self.overrides = overrides
         self.callbacks = _listed(callbacks)
-        self.on_failure = on_failure
+        self.on_failure: OnFailure | None = on_failure
         self.settings = settings
 
 
@@ -132,7 +132,7 @@ class Session:
         run = Run(run_id, Kernel(self._clock), listeners, seed=run_id)
         if on_run is not None:
             on_run(run)
-        on_failure = options.on_failure or self._defaults.on_failure or "stop"
+        on_failure: OnFailure = options.on_failure or self._defaults.on_failure or "stop"
         outer = call_on_this_thread.call
         if outer is None:
             return _execute(run, nodes, root.node.id, steps, on_failure)

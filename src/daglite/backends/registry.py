@@ -19,7 +19,7 @@ __all__ = ["GROUP", "available_backends", "find_backend"]
 GROUP: Final = "daglite.backends"
 """Entry points of this group name something that makes a `Backend` when called."""
 
-_ALIASES: Final = {"synchronous": "sequential", "threads": "threading"}
+_ALIASES: Final = {"synchronous": "sequential"}
 _LATER: Final = ("process", "multiprocessing", "asyncio", "dask", "ray")
 
 _lock = threading.Lock()

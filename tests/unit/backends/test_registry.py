@@ -62,10 +62,9 @@ def test_a_cap_of_its_own() -> None:
     assert find_backend("sequential", max_abandoned=7) is not find_backend("sequential")
 
 
-@pytest.mark.parametrize("name", ["threading", "threads"])
-def test_threading(name: str) -> None:
+def test_threading() -> None:
     """Its size is what is asked for."""
-    found = find_backend(name, threads=3)
+    found = find_backend("threading", threads=3)
     assert isinstance(found, ThreadBackend)
     assert (found.slots, repr(found)) == (3, "ThreadBackend(max_workers=3)")
 
@@ -139,3 +138,9 @@ def test_a_plugin_that_does_not_work(name: str, why: str) -> None:
     """The error names it and where it comes from."""
     with pytest.raises(BackendError, match=f"{name}.*daglite_plugin.*{why}"):
         find_backend(name)
+
+
+def test_only_documented_names() -> None:
+    """A name that is nearly right is told the right one, and isn't taken for it."""
+    with pytest.raises(BackendError, match="did you mean 'threading'"):
+        find_backend("threads")
