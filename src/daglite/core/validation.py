@@ -36,16 +36,19 @@ def check_edges(nodes: Mapping[NodeId, GraphNode]) -> None:
         GraphConstructionError: Names both ends.
     """
     # Consumer -> source task and place of the edges that are fine; None: nothing to check.
-    # Which parameter a place is, and whether it takes one element each, differs from call
-    # to call of a task: so all that decides it belongs to the key.
-    fine: dict[tuple[object, ...], set[tuple[object, int]] | None] = {}
+    # Which parameter a place is, and whether it takes one element each, may differ from call
+    # to call of a task: what decides it belongs to the key. A call that passes everything by
+    # position is told by its task alone.
+    fine: dict[object, set[tuple[object, int]] | None] = {}
     for node in nodes.values():
         refs = node.refs
         if not refs:
             continue
         args, seen = node.args, None
         if type(node) is not GatherNode:
-            shape = (node.task, len(args), node.kwnames, node[5:])
+            shape: object = node.task
+            if type(node) is MapTaskNode or node.kwnames:
+                shape = (shape, len(args), node.kwnames, node[5:])
             if shape not in fine:
                 fine[shape] = set() if _hints(node.task) else None
             seen = fine[shape]
