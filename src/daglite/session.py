@@ -23,7 +23,7 @@ from daglite.core.engine import Engine, OnFailure
 from daglite.core.events import RunFinished, RunStarted
 from daglite.core.future import BaseTaskFuture
 from daglite.core.gather import gather
-from daglite.core.graph import GatherNode, GraphBuilder, GraphNode, NodeId, TaskInfo
+from daglite.core.graph import GraphNode, Node, NodeId, TaskInfo
 from daglite.core.kernel import Kernel
 from daglite.core.plan import Step
 from daglite.core.protocols import Backend
@@ -135,12 +135,12 @@ class Session:
         on_failure: OnFailure = options.on_failure or self._defaults.on_failure or "stop"
         outer = call_on_this_thread.call
         if outer is None:
-            return _execute(run, nodes, root.node.id, steps, on_failure)
+            return _execute(run, nodes, root.id, steps, on_failure)
         # Nested in a task: its cancellation is ours, and its slot is lent to our calls.
         before, outer.on_cancel = outer.on_cancel, run.cancel
         try:
             with lent_slot():
-                return _execute(run, nodes, root.node.id, steps, on_failure)
+                return _execute(run, nodes, root.id, steps, on_failure)
         finally:
             outer.on_cancel = before
 
@@ -148,7 +148,7 @@ class Session:
         planner = self._planner(options)
         steps: dict[TaskInfo, Step] = {}
         for node in nodes.values():
-            if type(node) is not GatherNode and node.task not in steps:
+            if node.kind != "gather" and node.task not in steps:
                 steps[node.task] = planner.step_of(node.task)
         return steps
 
@@ -232,7 +232,7 @@ def _crew_backend(steps: dict[TaskInfo, Step]) -> Backend | None:
 @contextlib.contextmanager
 def _told(run: Run, nodes: dict[NodeId, GraphNode], root: NodeId) -> Iterator[None]:
     """Tell the listeners when *run* begins, and in any case when it ends."""
-    tasks = sum(type(node) is not GatherNode for node in nodes.values())
+    tasks = sum(node.kind != "gather" for node in nodes.values())
     run.emit(RunStarted, tasks, _root_names(nodes, root))
     ok = False
     try:
@@ -247,14 +247,14 @@ def _root_names(nodes: dict[NodeId, GraphNode], root: NodeId) -> tuple[str, ...]
     names, todo = [], [root]
     while todo:
         node = nodes[todo.pop()]
-        if type(node) is GatherNode:
+        if node.kind == "gather":
             todo.extend(reversed(node.dependencies))
         else:
             names.append(node.name)
     return tuple(names)
 
 
-def _root_of(expr: Any) -> GraphBuilder | None:
+def _root_of(expr: Any) -> Node | None:
     """What to evaluate; None for a container without anything to wait for."""
     if isinstance(expr, BaseTaskFuture):
         return expr

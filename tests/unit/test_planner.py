@@ -35,7 +35,7 @@ def planner(
 
 
 def info_of(made: Any) -> TaskInfo:
-    info: TaskInfo = made.bind().node.task
+    info: TaskInfo = made.bind().task
     return info
 
 

@@ -2,62 +2,68 @@
 
 from __future__ import annotations
 
-from daglite.core.future import BaseTaskFuture, Gathered
-from daglite.core.graph import GraphBuilder, GraphNode, NodeId
+from typing import Any
+
+from daglite.core.future import BaseTaskFuture
+from daglite.core.graph import GatherNode, GraphNode, Node, NodeId
 from daglite.core.validation import check_edges
 from daglite.exceptions import GraphConstructionError
 
 __all__ = ["build_graph"]
 
 
-def build_graph(root: GraphBuilder) -> dict[NodeId, GraphNode]:
+def build_graph(root: Node) -> dict[NodeId, GraphNode]:
     """
     Collect the nodes that *root* needs, itself included.
+
+    Args:
+        root: A future, or a node.
 
     Returns:
         Node id -> node, each after all of its inputs.
 
     Raises:
-        GraphConstructionError: A cycle, a reference to a node that isn't there, or an edge
-            between annotations that can't fit.
+        GraphConstructionError: A cycle, or an edge between annotations that can't fit.
     """
     found, in_order = _collect(root)
     order = sorted(found) if in_order else _sorted_by_need(root)
-    nodes = {node_id: found[node_id].node for node_id in order}
+    nodes = {node_id: found[node_id] for node_id in order}
     check_edges(nodes)
     return nodes
 
 
-def _collect(root: GraphBuilder) -> tuple[dict[NodeId, GraphBuilder], bool]:
-    """All builders by id, and whether each id is known to be greater than those of its inputs."""
-    found = {root.node.id: root}
+def _collect(root: Any) -> tuple[dict[NodeId, GraphNode], bool]:
+    """All nodes by id, and whether each id is known to be greater than those of its inputs."""
+    found: dict[NodeId, GraphNode] = {root.id: root}
     todo = [root]
     while todo:
-        for dep in todo.pop().deps:
-            dep_id = dep.node[0]
-            if dep_id not in found:
-                found[dep_id] = dep
-                todo.append(dep)
+        node = todo.pop()
+        args = node.args
+        for place in node.refs:
+            needed = args[place]
+            node_id = needed.id
+            if node_id not in found:
+                found[node_id] = needed
+                todo.append(needed)
     # Ours take their id when they are made, after their inputs.
     kinds = set(map(type, found.values()))
-    return found, all(issubclass(kind, (BaseTaskFuture, Gathered)) for kind in kinds)
+    return found, all(issubclass(kind, (BaseTaskFuture, GatherNode)) for kind in kinds)
 
 
-def _sorted_by_need(root: GraphBuilder) -> list[NodeId]:
+def _sorted_by_need(root: Any) -> list[NodeId]:
     """Inputs first, whatever their ids; depth first, with the path kept to name a cycle."""
     order: list[NodeId] = []
     done: set[NodeId] = set()
-    path: dict[NodeId, str] = {root.node.id: root.node.name}
-    stack = [(root.node.id, iter(root.deps))]
+    path: dict[NodeId, str] = {root.id: root.name}
+    stack = [(root.id, iter(root.inputs))]
     while stack:
         own, remaining = stack[-1]
-        for dep in remaining:
-            dep_id = dep.node.id
-            if dep_id in path:
-                raise _circular([*path.items()], dep_id)
-            if dep_id not in done:
-                path[dep_id] = dep.node.name
-                stack.append((dep_id, iter(dep.deps)))
+        for node in remaining:
+            if node.id in path:
+                raise _circular([*path.items()], node.id)
+            if node.id not in done:
+                path[node.id] = node.name
+                stack.append((node.id, iter(node.inputs)))
                 break
         else:
             stack.pop()
@@ -72,6 +78,6 @@ def _circular(path: list[tuple[NodeId, str]], again: NodeId) -> GraphConstructio
     around = [name for _, name in path[ids.index(again) :]]
     # Read along the data: from an input to what needs it.
     names = [around[0], *reversed(around)]
-    if len(names) > 12:
+    if len(names) > 13:
         names = [*names[:6], f"… {len(names) - 12} more …", *names[-6:]]
     return GraphConstructionError(f"Circular dependency detected: {' → '.join(names)}")

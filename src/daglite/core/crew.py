@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import Any, ClassVar, Literal, final
 
 from daglite.core.call import Call, Outcome, Target
 from daglite.core.current import call_on_this_thread
@@ -43,6 +43,8 @@ class _SharedMap:
     """A map that several walkers work on; `lock` guards what is taken from `calls`."""
 
     __slots__ = ("calls", "exhausted", "finished", "index", "lock", "node", "results")
+
+    kind: ClassVar[Literal["shared"]] = "shared"
 
     def __init__(self, node: MapTaskNode, index: int, calls: Iterator[tuple[Any, ...]]) -> None:
         self.node = node
@@ -129,7 +131,7 @@ class Crew:
             waiting[node_id] = len(refs)
             args = node.args
             for i in refs:
-                dep = args[i]
+                dep = args[i].id
                 if dep in consumers:
                     consumers[dep].append(node)
                     uses[dep] += 1
@@ -169,13 +171,13 @@ class Crew:
                     self._walkers -= 1
                     return
                 node = ready.popleft()
-            if type(node) is TaskNode:
+            if node.kind == "task":
                 self._call(node, spot)
-            elif type(node) is GatherNode:
+            elif node.kind == "gather":
                 self._gather(node)
-            elif type(node) is MapTaskNode:
+            elif node.kind == "map":
                 self._open_map(node)
-            elif type(node) is _SharedMap:
+            else:
                 self._share(node, spot, until)
             if now() > until:
                 self._send(1)
@@ -187,7 +189,7 @@ class Crew:
         args = list(node.args)
         values = self._values
         for place in node.refs:
-            args[place] = values[args[place]]
+            args[place] = values[args[place].id]
         return args
 
     def _call(self, node: TaskNode, spot: Call) -> None:
@@ -287,7 +289,7 @@ class Crew:
         node_id, values, uses, waiting = node.id, self._values, self._uses, self._waiting
         with self._lock:
             for place in node.refs:
-                dep = node.args[place]
+                dep = node.args[place].id
                 left = uses[dep] = uses[dep] - 1
                 if not left:
                     del values[dep]

@@ -7,7 +7,7 @@ from itertools import product, zip_longest
 from math import prod
 from typing import Any
 
-from daglite.core.graph import MapTaskNode, NodeId, argument_names
+from daglite.core.graph import MapTaskNode, NodeId
 from daglite.exceptions import ParameterError
 
 __all__ = ["calls_of", "length_of", "number_of_calls"]
@@ -27,7 +27,7 @@ def calls_of(node: MapTaskNode, values: Mapping[NodeId, Any]) -> Iterator[tuple[
         ParameterError: A source isn't iterable, or (while iterating) lengths differ.
     """
     args = _resolved(node, values)
-    names = tuple(argument_names(node))
+    names = node.argument_names
     sources = [_iterable(node, names[i], args[i]) for i in node.mapped]
     if len(sources) == 1:
         if len(args) == 1:
@@ -65,7 +65,7 @@ def length_of(source: object) -> int | None:
 def _resolved(node: MapTaskNode, values: Mapping[NodeId, Any]) -> list[Any]:
     args = list(node.args)
     for i in node.refs:
-        args[i] = values[args[i]]
+        args[i] = values[args[i].id]
     return args
 
 

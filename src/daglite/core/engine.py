@@ -84,12 +84,12 @@ class Engine:
             if node_id in done:
                 continue
             self._open += 1
-            if node_id == self._begun and type(node) is TaskNode:
+            if node_id == self._begun and node.kind == "task":
                 # It holds its arguments itself.
                 continue
             missing = 0
             for place in node.refs:
-                dep = node.args[place]
+                dep = node.args[place].id
                 uses[dep] = uses.get(dep, 0) + 1
                 if dep not in values:
                     missing += 1
@@ -111,7 +111,7 @@ class Engine:
             node_id = todo.pop()
             if node_id in self.values:
                 continue
-            if node_id == self._begun and type(self.nodes[node_id]) is TaskNode:
+            if node_id == self._begun and self.nodes[node_id].kind == "task":
                 continue
             for dep in self.nodes[node_id].dependencies:
                 if dep not in needed:
@@ -165,19 +165,19 @@ class Engine:
     # -- starting -----------------------------------------------------------------
 
     def _enqueue(self, node: GraphNode) -> None:
-        if type(node) is GatherNode or not self.steps[node.task].backend.capabilities.in_place:
+        if node.kind == "gather" or not self.steps[node.task].backend.capabilities.in_place:
             self._ready.append(node)
         else:
             self._here.append(node)
 
     def _start(self, node: GraphNode | MapRun) -> None:
-        if type(node) is MapRun:
+        if isinstance(node, MapRun):
             node.pump()
-        elif type(node) is TaskNode:
+        elif node.kind == "task":
             self._start_call(node)
-        elif type(node) is MapTaskNode:
+        elif node.kind == "map":
             self._start_map(node)
-        elif type(node) is GatherNode:
+        else:
             self._gather(node)
 
     def _start_call(self, node: TaskNode) -> None:
@@ -197,7 +197,7 @@ class Engine:
         args = list(node.args)
         values, uses = self.values, self._uses
         for place in node.refs:
-            dep = args[place]
+            dep = args[place].id
             args[place] = values[dep]
             left = uses[dep] - 1
             uses[dep] = left
@@ -305,7 +305,7 @@ class Engine:
             self.values[node_id] = value
         if self.run.listeners.any:
             node = self.nodes[node_id]
-            if type(node) is not GatherNode:
+            if node.kind != "gather":
                 self.run.tell_complete(node, value)
         waiting = self._waiting
         for consumer in self._consumers.pop(node_id, ()):

@@ -72,8 +72,8 @@ def _path(
     """Names and ids from a root of the graph to *node*, along each node's first input."""
     names = [node.name if element is None else f"{node.name}[{element}]"]
     ids = [node.id]
-    while node.dependencies:
-        node = nodes[node.dependencies[0]]
+    while node.refs:
+        node = node.args[node.refs[0]]
         if node.kind != "gather":
             names.append(node.name)
             ids.append(node.id)

@@ -6,59 +6,40 @@ It guards against use as if it were the value, and pickles without recursion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Generic, NoReturn, TypeVar
 
-from daglite.core.graph import GraphBuilder, GraphNode, NodeId, new_id
+from daglite.core.graph import GraphNode, Node, NodeId, TaskInfo
 
-__all__ = ["BaseTaskFuture", "Gathered"]
+__all__ = ["BaseTaskFuture"]
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Gathered:
-    """The builder of a gather node; see `daglite.core.gather`."""
-
-    __slots__ = ("deps", "node")
-
-    def __init__(self, node: GraphNode, deps: Sequence[GraphBuilder]) -> None:
-        self.node = node
-        self.deps = deps
-
-
-class BaseTaskFuture(Generic[R_co]):
+class BaseTaskFuture(Node, Generic[R_co]):
     """
-    What a task will return, once `evaluate` has run it.
+    What a task will return, once `evaluate` has run it: a node of the graph, seen from outside.
 
     Immutable.  Values that were bound are captured by reference: change a list after
     binding it, and the task sees the change.
-
-    Attributes:
-        node: The node of the graph that this future stands for.
-        deps: The futures (and containers of futures) whose results it needs.
     """
 
-    __slots__ = ("deps", "node")
+    __slots__ = ()
 
-    def __init__(self, node: GraphNode, deps: Sequence[GraphBuilder]) -> None:
-        self.node = node
-        self.deps = deps
-
-    @property
-    def id(self) -> NodeId:
-        """The node's id: unique in this process."""
-        return self.node.id
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.node.name
+    task: TaskInfo
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} #{self.id}>"
+        return f"<{type(self).__name__} {self.task.name} #{self.id}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _load, (_flatten(self),)
+
+    def __copy__(self) -> BaseTaskFuture[R_co]:
+        return self
+
+    def __deepcopy__(self, memo: object) -> BaseTaskFuture[R_co]:
+        # A copy would be another node: what it stands for would run twice.
+        return self
 
     __hash__ = object.__hash__
 
@@ -93,27 +74,37 @@ class BaseTaskFuture(Generic[R_co]):
         )
 
 
-def _flatten(root: GraphBuilder) -> list[tuple[type, GraphNode, list[int]]]:
-    """List *root* and all it needs, inputs first: class, node, places of its inputs."""
-    found = {root.node.id: root}
+Record = tuple[type[Any], tuple[Any, ...], tuple[int, ...], tuple[Any, ...]]
+"""A node: its class, its arguments with places of records for its inputs, `refs`, its parts."""
+
+
+def _flatten(root: Any) -> list[Record]:
+    """List *root* and all it needs, inputs first."""
+    found: dict[NodeId, GraphNode] = {root.id: root}
     todo = [root]
     while todo:
-        for dep in todo.pop().deps:
-            if dep.node.id not in found:
-                found[dep.node.id] = dep
-                todo.append(dep)
-    place = {node_id: i for i, node_id in enumerate(sorted(found))}
-    return [
-        (type(found[i]), found[i].node, [place[dep.node.id] for dep in found[i].deps])
-        for i in place
-    ]
+        for node in todo.pop().inputs:
+            if node.id not in found:
+                found[node.id] = node
+                todo.append(node)
+    order = [found[node_id] for node_id in sorted(found)]
+    places = {node.id: place for place, node in enumerate(order)}
+    records: list[Record] = []
+    for node in order:
+        args = list(node.args)
+        for i in node.refs:
+            args[i] = places[args[i].id]
+        rest = tuple(getattr(node, part) for part in node.parts)
+        records.append((type(node), tuple(args), node.refs, rest))
+    return records
 
 
-def _load(records: list[tuple[type, GraphNode, list[int]]]) -> Any:
-    """The inverse of `_flatten`, under ids of this process."""
-    ids: dict[NodeId, NodeId] = {}
+def _load(records: list[Record]) -> Any:
+    """Make the nodes anew, under ids of this process."""
     made: list[Any] = []
-    for cls, node, deps in records:
-        own = ids[node.id] = new_id()
-        made.append(cls(node.renumbered(ids, own), tuple(made[i] for i in deps)))
+    for cls, given, refs, rest in records:
+        args = list(given)
+        for i in refs:
+            args[i] = made[args[i]]
+        made.append(cls(tuple(args), refs, *rest))
     return made[-1]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
-from daglite.core.future import BaseTaskFuture, Gathered
-from daglite.core.graph import GatherNode, GraphBuilder, new_id
+from daglite.core.future import BaseTaskFuture
+from daglite.core.graph import GatherNode, Node
 from daglite.exceptions import ParameterError
 
 __all__ = ["PLAIN", "gather"]
@@ -23,11 +23,11 @@ Build: TypeAlias = Callable[[Sequence[Any]], Any]
 Open: TypeAlias = Callable[[Any], tuple[Sequence[Any], Callable[[], Build]]]
 """Gives the items, and what makes the builder: most containers need none."""
 
-Known: TypeAlias = dict[int, tuple[object, GraphBuilder | None]]
+Known: TypeAlias = dict[int, tuple[object, Node | None]]
 """Id of a container -> it, to keep the id its own, and what was found in it."""
 
 
-def gather(value: object) -> GraphBuilder | None:
+def gather(value: object) -> Node | None:
     """
     Look for futures in *value*.
 
@@ -49,7 +49,7 @@ def gather(value: object) -> GraphBuilder | None:
         ) from None
 
 
-def _gather(value: object, known: Known) -> GraphBuilder | None:
+def _gather(value: object, known: Known) -> Node | None:
     if isinstance(value, BaseTaskFuture):
         return value
     open_container = _opener(type(value))
@@ -64,18 +64,17 @@ def _gather(value: object, known: Known) -> GraphBuilder | None:
     # Nothing is found in it as long as it is looked into: it may contain itself.
     known[id(value)] = value, None
     args = list(items)
-    refs, deps = [], []
+    refs = []
     for i, item in enumerate(items):
         if type(item) in PLAIN:
             continue
         found = _gather(item, known)
         if found is not None:
-            args[i] = found.node.id
+            args[i] = found
             refs.append(i)
-            deps.append(found)
     if not refs:
         return None
-    found = Gathered(GatherNode(new_id(), builder(), tuple(args), tuple(refs)), tuple(deps))
+    found = GatherNode(tuple(args), tuple(refs), builder())
     known[id(value)] = value, found
     return found
 

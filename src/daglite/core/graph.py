@@ -1,9 +1,10 @@
 """
-The graph as data: nodes that name their inputs by id.
+The graph as data: nodes that hold what they are called with, and among it their inputs.
 
 A node's arguments stand in call order: first those passed by position, then one for each
-name in `kwnames`.  Where a position is listed in `refs`, the argument is the id of the node
-whose result goes there.  Nodes are tuples underneath: immutable, cheap, and picklable.
+name in `kwnames`.  Where a position is listed in `refs`, the argument is a node, and its
+result goes there.  The futures that users hold are such nodes themselves, with methods to go
+on with: binding makes one object, and nothing is copied to get from a future to its graph.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, final
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 from daglite.core.signature import Signature
+from daglite.exceptions import GraphConstructionError
 from daglite.policies import PolicySet
 
 __all__ = [
     "GatherNode",
-    "GraphBuilder",
     "GraphNode",
     "MapMode",
     "MapTaskNode",
+    "Node",
     "NodeId",
     "ParamInput",
     "TaskInfo",
@@ -38,7 +40,6 @@ ParamKind: TypeAlias = Literal["value", "ref", "sequence", "sequence_ref"]
 new_id: Callable[[], NodeId] = count(1).__next__
 
 
-@final
 class ParamInput(NamedTuple):
     """
     Where a parameter's value comes from.
@@ -69,20 +70,68 @@ class TaskInfo(Protocol):
     def signature(self) -> Signature: ...
 
 
-@final
-class TaskNode(NamedTuple):
-    """One call of a task."""
+class Node:
+    """
+    What all nodes have. Immutable, and equal to itself alone.
+
+    Args:
+        args: Arguments in call order.
+        refs: Places of those that are nodes.
+        rest: The fields named in `parts`.
+
+    Attributes:
+        id: Given when the node is made: its inputs have smaller ones.
+        parts: Names of the fields that only this kind of node has.
+
+    Raises:
+        GraphConstructionError: Something else than a node stands at one of the places.
+    """
+
+    __slots__ = ("args", "id", "refs")
+
+    parts: ClassVar[tuple[str, ...]] = ()
 
     id: NodeId
-    task: TaskInfo
     args: tuple[Any, ...]
-    kwnames: tuple[str, ...]
     refs: tuple[int, ...]
 
+    def __init__(self, args: tuple[Any, ...], refs: tuple[int, ...], *rest: Any) -> None:
+        for place in refs:
+            if not isinstance(args[place], Node):
+                raise GraphConstructionError(
+                    f"a node refers to {args[place]!r:.60}, which isn't a node of a graph"
+                )
+        write = super().__setattr__
+        write("id", new_id())
+        write("args", args)
+        write("refs", refs)
+        for name, value in zip(self.parts, rest, strict=True):
+            write(name, value)
+
+    def __setattr__(self, name: str, value: Any, /) -> None:
+        raise AttributeError(f"{self!r} can't be changed")
+
+    def __delattr__(self, name: str, /) -> None:
+        raise AttributeError(f"{self!r} can't be changed")
+
     @property
-    def kind(self) -> Literal["task"]:
-        """Tells the three kinds of node apart."""
-        return "task"
+    def inputs(self) -> tuple[GraphNode, ...]:
+        """The nodes whose results are arguments, in call order."""
+        return tuple(self.args[i] for i in self.refs)
+
+    @property
+    def dependencies(self) -> tuple[NodeId, ...]:
+        """Their ids."""
+        return tuple(node.id for node in self.inputs)
+
+
+class _Calls(Node):
+    """What nodes that call a task have in common."""
+
+    __slots__ = ()
+
+    task: TaskInfo
+    kwnames: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -93,64 +142,51 @@ class TaskNode(NamedTuple):
     def func(self) -> Callable[..., Any]:
         """The task's plain function."""
         return self.task.func
+
+    @property
+    def argument_names(self) -> tuple[str, ...]:
+        """Names of the parameters that there are arguments for, in the order of `args`."""
+        by_position = len(self.args) - len(self.kwnames)
+        return (*self.task.signature.names[:by_position], *self.kwnames)
+
+    def _inputs(self, mapped: tuple[int, ...] = ()) -> Iterator[tuple[str, ParamInput]]:
+        for i, (name, given) in enumerate(zip(self.argument_names, self.args, strict=True)):
+            if i in self.refs:
+                yield name, ParamInput("sequence_ref" if i in mapped else "ref", ref=given.id)
+            else:
+                yield name, ParamInput("sequence" if i in mapped else "value", value=given)
+
+
+class TaskNode(_Calls):
+    """One call of a task."""
+
+    __slots__ = ("kwnames", "task")
+
+    kind: ClassVar[Literal["task"]] = "task"
+    parts = ("task", "kwnames")
 
     @property
     def kwargs(self) -> Mapping[str, ParamInput]:
         """Parameter name -> where its value comes from."""
-        return MappingProxyType(dict(_inputs(self)))
-
-    @property
-    def dependencies(self) -> tuple[NodeId, ...]:
-        """Ids of the nodes whose results are arguments, in call order."""
-        return tuple(self.args[i] for i in self.refs)
-
-    def renumbered(self, ids: Mapping[NodeId, NodeId], own: NodeId) -> TaskNode:
-        """The same node under the id *own*, its inputs' ids replaced by *ids*."""
-        return self._replace(id=own, args=_renumber(self.args, self.refs, ids))
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __ne__(self, other: object) -> bool:
-        return self is not other
-
-    def __hash__(self) -> int:
-        return object.__hash__(self)
+        return MappingProxyType(dict(self._inputs()))
 
 
-@final
-class MapTaskNode(NamedTuple):
+class MapTaskNode(_Calls):
     """
     Many calls of a task, one for each element.
 
     `args` holds the fixed arguments and, at the positions in `mapped`, a sequence of
-    elements (or, where `refs` lists the position too, the id of the node that makes it).
-    `mapped` is in the order the sequences were given: with mode ``extend`` the first varies
-    slowest.
+    elements (or, where `refs` lists the position too, the node that makes it).  `mapped` is
+    in the order the sequences were given: with mode ``extend`` the first varies slowest.
     """
 
-    id: NodeId
-    task: TaskInfo
-    args: tuple[Any, ...]
-    kwnames: tuple[str, ...]
-    refs: tuple[int, ...]
+    __slots__ = ("kwnames", "mapped", "mode", "task")
+
+    kind: ClassVar[Literal["map"]] = "map"
+    parts = ("task", "kwnames", "mode", "mapped")
+
     mode: MapMode
     mapped: tuple[int, ...]
-
-    @property
-    def kind(self) -> Literal["map"]:
-        """Tells the three kinds of node apart."""
-        return "map"
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.task.name
-
-    @property
-    def func(self) -> Callable[..., Any]:
-        """The task's plain function."""
-        return self.task.func
 
     @property
     def fixed_kwargs(self) -> Mapping[str, ParamInput]:
@@ -163,103 +199,28 @@ class MapTaskNode(NamedTuple):
         return self._kwargs(lambda kind: kind.startswith("sequence"))
 
     def _kwargs(self, wanted: Callable[[str], bool]) -> Mapping[str, ParamInput]:
-        inputs = dict(_inputs(self, frozenset(self.mapped)))
+        inputs = dict(self._inputs(self.mapped))
         return MappingProxyType({name: i for name, i in inputs.items() if wanted(i.kind)})
 
-    @property
-    def dependencies(self) -> tuple[NodeId, ...]:
-        """Ids of the nodes whose results are arguments or sequences, in call order."""
-        return tuple(self.args[i] for i in self.refs)
 
-    def renumbered(self, ids: Mapping[NodeId, NodeId], own: NodeId) -> MapTaskNode:
-        """The same node under the id *own*, its inputs' ids replaced by *ids*."""
-        return self._replace(id=own, args=_renumber(self.args, self.refs, ids))
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __ne__(self, other: object) -> bool:
-        return self is not other
-
-    def __hash__(self) -> int:
-        return object.__hash__(self)
-
-
-@final
-class GatherNode(NamedTuple):
+class GatherNode(Node):
     """
     Puts results into a container: a list, dict, ... that was given with futures in it.
 
     `build` makes the container from its items; it runs in place and belongs to no task.
     """
 
-    id: NodeId
-    build: Callable[[Sequence[Any]], Any]
-    args: tuple[Any, ...]
-    refs: tuple[int, ...]
+    __slots__ = ("build",)
 
-    @property
-    def kind(self) -> Literal["gather"]:
-        """Tells the three kinds of node apart."""
-        return "gather"
+    kind: ClassVar[Literal["gather"]] = "gather"
+    parts = ("build",)
+
+    build: Callable[[Sequence[Any]], Any]
 
     @property
     def name(self) -> str:
         """For messages; a gather node has no name of its own."""
         return "(gather)"
 
-    @property
-    def dependencies(self) -> tuple[NodeId, ...]:
-        """Ids of the nodes whose results are items."""
-        return tuple(self.args[i] for i in self.refs)
-
-    def renumbered(self, ids: Mapping[NodeId, NodeId], own: NodeId) -> GatherNode:
-        """The same node under the id *own*, its inputs' ids replaced by *ids*."""
-        return self._replace(id=own, args=_renumber(self.args, self.refs, ids))
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __ne__(self, other: object) -> bool:
-        return self is not other
-
-    def __hash__(self) -> int:
-        return object.__hash__(self)
-
 
 GraphNode: TypeAlias = TaskNode | MapTaskNode | GatherNode
-
-
-class GraphBuilder(Protocol):
-    """What `build_graph` needs: a node, and the builders of its inputs."""
-
-    @property
-    def node(self) -> GraphNode: ...
-    @property
-    def deps(self) -> Sequence[GraphBuilder]: ...
-
-
-def _renumber(
-    args: tuple[Any, ...], refs: tuple[int, ...], ids: Mapping[NodeId, NodeId]
-) -> tuple[Any, ...]:
-    changed = list(args)
-    for i in refs:
-        changed[i] = ids[args[i]]
-    return tuple(changed)
-
-
-def argument_names(node: TaskNode | MapTaskNode) -> tuple[str, ...]:
-    """Names of the parameters that *node* has arguments for, in the order of `args`."""
-    by_position = len(node.args) - len(node.kwnames)
-    return (*node.task.signature.names[:by_position], *node.kwnames)
-
-
-def _inputs(
-    node: TaskNode | MapTaskNode, mapped: frozenset[int] = frozenset()
-) -> Iterator[tuple[str, ParamInput]]:
-    refs = frozenset(node.refs)
-    for i, (name, given) in enumerate(zip(argument_names(node), node.args, strict=True)):
-        if i in refs:
-            yield name, ParamInput("sequence_ref" if i in mapped else "ref", ref=given)
-        else:
-            yield name, ParamInput("sequence" if i in mapped else "value", value=given)

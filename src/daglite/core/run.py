@@ -127,7 +127,7 @@ class Run:
             self.listeners.on_node_complete(node.id, value)
         self._told.pop(node.id, None)
         elapsed = self.kernel.now() - self._started.pop(node.id, self.began)
-        elements = len(value) if type(node) is MapTaskNode else None
+        elements = len(value) if node.kind == "map" else None
         self.emit(NodeCompleted, node.id, node.name, elapsed, elements)
 
     def tell_failure(self, node: GraphNode, error: ExecutionError, element: int | None) -> None:

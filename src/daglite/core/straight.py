@@ -105,26 +105,27 @@ class _Straight:
         for index, node in enumerate(self._nodes.values()):
             if run.cancelled:
                 raise filled(RunCancelledError("the run was cancelled"))
-            if type(node) is not TaskNode:
+            if node.kind != "task":
                 # A map may take long: what the call before it had and made isn't ours to hold.
                 args = value = None
-                values[node.id] = (
-                    self._gathered(node)
-                    if type(node) is GatherNode
-                    else (self._mapped(node, index))
-                )
+                if node.kind == "gather":
+                    values[node.id] = self._gathered(node)
+                else:
+                    values[node.id] = self._mapped(node, index)
                 self._let_go(node)
                 continue
-            node_id, task, given, kwnames, refs = node
-            args = given
-            if refs:
-                args, own = list(given), node_id << 32
-                for place in refs:
-                    dep = given[place]
-                    # What nobody else needs is let go.
-                    is_last = last[dep] == own | place
-                    args[place] = values.pop(dep) if is_last else values[dep]
-            spot.target = step = steps[task]
+            node_id, kwnames = node.id, node.kwnames
+            args = given = node.args
+            if node.refs:
+                args, place = list(given), 0
+                try:
+                    for place in node.refs:
+                        dep = given[place].id
+                        # What nobody else needs is let go.
+                        args[place] = values.pop(dep) if last[dep] is node else values[dep]
+                except KeyError:
+                    self._fill_repeats(node, args, place)
+            spot.target = step = steps[node.task]
             spot.node_id = node_id
             spot.index = index
             if announce is not None:
@@ -151,17 +152,26 @@ class _Straight:
 
     # -- values -------------------------------------------------------------------
 
-    def _let_go(self, node: MapTaskNode | GatherNode) -> None:
-        for place in node.refs:
-            if self._last[node.args[place]] == node.id << 32 | place:
-                del self._values[node.args[place]]
+    def _let_go(self, node: GraphNode) -> None:
+        for needed in node.inputs:
+            if self._last[needed.id] is node:
+                self._values.pop(needed.id, None)
+
+    def _fill_repeats(self, node: TaskNode, args: list[Any], start: int) -> None:
+        """Go on from place *start*, where an input stands that an earlier place has let go."""
+        done = node.refs.index(start)
+        taken = {node.args[i].id: args[i] for i in node.refs[:done]}
+        for i in node.refs[done:]:
+            dep = node.args[i].id
+            args[i] = taken[dep] if dep in taken else self._values[dep]
+        self._let_go(node)
 
     # -- gathers and maps ---------------------------------------------------------
 
     def _gathered(self, node: GatherNode) -> Any:
         args = list(node.args)
         for place in node.refs:
-            args[place] = self._values[args[place]]
+            args[place] = self._values[args[place].id]
         try:
             return node.build(args)
         except Exception as error:
@@ -290,17 +300,12 @@ class _Straight:
         return error
 
 
-def _last_uses(nodes: Mapping[NodeId, GraphNode]) -> dict[NodeId, int]:
-    """
-    Where each value is needed last.
-
-    Returns:
-        Node id -> the node that needs it (times 2^32) and at which place of its arguments.
-    """
-    last: dict[NodeId, int] = {}
-    for node_id, node in nodes.items():
+def _last_uses(nodes: Mapping[NodeId, GraphNode]) -> dict[NodeId, GraphNode]:
+    """Node id -> the last node that needs its value."""
+    last: dict[NodeId, GraphNode] = {}
+    for node in nodes.values():
         if node.refs:
-            args, own = node.args, node_id << 32
+            args = node.args
             for place in node.refs:
-                last[args[place]] = own | place
+                last[args[place].id] = node
     return last

@@ -10,13 +10,11 @@ from daglite.core.annotations import element_type, list_of
 from daglite.core.compatibility import is_compatible
 from daglite.core.describe import describe
 from daglite.core.graph import (
-    GatherNode,
     GraphNode,
     MapTaskNode,
     NodeId,
     TaskInfo,
     TaskNode,
-    argument_names,
 )
 from daglite.core.hints import hints_of
 from daglite.exceptions import GraphConstructionError
@@ -30,42 +28,41 @@ _known: WeakKeyDictionary[Any, Hints] = WeakKeyDictionary()
 
 def check_edges(nodes: Mapping[NodeId, GraphNode]) -> None:
     """
-    Check every reference between *nodes*, and its types where both ends are annotated.
+    Check the types of every edge between *nodes* that is annotated at both ends.
 
     Raises:
         GraphConstructionError: Names both ends.
     """
-    # Consumer -> source task and place of the edges that are fine; None: nothing to check.
+    # Shape of a call -> for each place, whose results are fine there; None: nothing to check.
     # Which parameter a place is, and whether it takes one element each, may differ from call
-    # to call of a task: what decides it belongs to the key. A call that passes everything by
-    # position is told by its task alone.
-    fine: dict[object, set[tuple[object, int]] | None] = {}
+    # to call of a task: what decides it belongs to the shape. A call that passes everything
+    # by position is told by its task alone.
+    fine: dict[object, list[set[object]] | None] = {}
     for node in nodes.values():
         refs = node.refs
-        if not refs:
+        if not refs or node.kind == "gather":
             continue
-        args, seen = node.args, None
-        if type(node) is not GatherNode:
-            shape: object = node.task
-            if type(node) is MapTaskNode or node.kwnames:
-                shape = (shape, len(args), node.kwnames, node[5:])
-            if shape not in fine:
-                fine[shape] = set() if _hints(node.task) else None
-            seen = fine[shape]
+        args, task = node.args, node.task
+        shape: object = task
+        if node.kind == "map":
+            shape = (task, len(args), node.kwnames, node.mapped)
+        elif node.kwnames:
+            shape = (task, len(args), node.kwnames)
+        if shape not in fine:
+            places = max(len(args), task.signature.positional)
+            fine[shape] = [set() for _ in range(places)] if _hints(task) else None
+        known = fine[shape]
+        if known is None:
+            continue
         for place in refs:
-            source = nodes.get(args[place])
-            if source is None:
-                raise GraphConstructionError(
-                    f"task {node.name!r} refers to node {args[place]}, which isn't in the graph"
-                )
-            if seen is None:
+            source = args[place]
+            if source.kind == "gather":
                 continue
-            edge = (source[1], place if type(source) is TaskNode else ~place)
-            if edge not in seen:
-                if type(node) is not GatherNode and type(source) is not GatherNode:
-                    one_each = type(node) is MapTaskNode and place in node.mapped
-                    _check_types(source, node, argument_names(node)[place], one_each)
-                seen.add(edge)
+            made_by = source.task if source.kind == "task" else (source.task, "map")
+            if made_by not in known[place]:
+                one_each = node.kind == "map" and place in node.mapped
+                _check_types(source, node, node.argument_names[place], one_each)
+                known[place].add(made_by)
 
 
 def _hints(task: TaskInfo) -> Hints:
@@ -81,7 +78,7 @@ def _check_types(
     made, wanted = _hints(source.task), _hints(node.task)
     if "return" not in made or parameter not in wanted:
         return
-    given = list_of(made["return"]) if type(source) is MapTaskNode else made["return"]
+    given = list_of(made["return"]) if source.kind == "map" else made["return"]
     passed = element_type(given) if one_each else given
     if not is_compatible(passed, wanted[parameter]):
         each = f" (each an element of {describe(given)})" if one_each else ""

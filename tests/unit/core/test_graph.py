@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
+
 from daglite import build_graph, task
 
 
@@ -19,10 +23,28 @@ def test_three_kinds_of_node():
     assert [node.kind for node in nodes.values()] == ["task", "gather", "map"]
     assert [node.name for node in nodes.values()] == ["same", "(gather)", "same"]
     assert [len(node.dependencies) for node in nodes.values()] == [0, 1, 1]
+    assert many.func is same.func
+    assert many.mapped_kwargs["x"].kind == "sequence_ref"
     for node in nodes.values():
-        copy = node._replace()
+        twin = type(node)(node.args, node.refs, *(getattr(node, part) for part in node.parts))
         assert node == node
-        assert node != copy
-        assert len({node, copy}) == 2
-    assert many.node.func is same.func
-    assert many.node.mapped_kwargs["x"].kind == "sequence_ref"
+        assert node != twin
+        assert len({node, twin}) == 2
+
+
+@pytest.mark.parametrize("make", [lambda: same.bind(x=1), lambda: same.extend(x=[1])])
+def test_a_future_cannot_be_changed(make):
+    """Neither what it is bound to nor anything else; it has no room for more."""
+    future = make()
+    for name in ("id", "args", "refs", "task", "kwnames", "other"):
+        with pytest.raises(AttributeError, match="can't be changed"):
+            setattr(future, name, ())
+    with pytest.raises(AttributeError, match="can't be changed"):
+        del future.args
+
+
+def test_a_copy_of_a_future_is_the_future():
+    """Another node would run what it stands for a second time."""
+    future = same.bind(x=[1])
+    assert copy.copy(future) is future
+    assert copy.deepcopy({"a": [future]})["a"][0] is future

@@ -161,7 +161,7 @@ def test_progress_is_told_now_and_then(lab: Lab) -> None:
     """At most every 0.1 s for each map; the first report comes 0.1 s after the first look."""
     clock = VirtualClock()
     run = Run("r", Kernel(clock), Listeners([lab.events]), seed="r")
-    node: Any = work.extend(x=[1, 2]).node
+    node: Any = work.extend(x=[1, 2])
     for done in range(1, 40):
         run.tell_progress(node, done, 40)
         clock.advance(0.03125)
