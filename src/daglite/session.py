@@ -21,6 +21,7 @@ from daglite.core.crew import Crew
 from daglite.core.current import call_on_this_thread
 from daglite.core.engine import Engine, OnFailure
 from daglite.core.events import RunFinished, RunStarted
+from daglite.core.frames import frames_of
 from daglite.core.future import BaseTaskFuture
 from daglite.core.gather import gather
 from daglite.core.graph import GraphNode, Node, NodeId, TaskInfo
@@ -217,7 +218,7 @@ def _execute(
         crew = _crew_backend(steps) if on_failure == "stop" and not run.listeners.any else None
         if crew is not None:
             return Crew(run, nodes, root, steps, crew).execute()
-        return Engine(run, nodes, root, steps, on_failure).execute()
+        return Engine(run, frames_of(nodes.values()), root, steps, on_failure).execute()
 
 
 def _crew_backend(steps: dict[TaskInfo, Step]) -> Backend | None:

@@ -1,9 +1,9 @@
 """
 A graph without policies on threads: a crew of walkers that take what is ready themselves.
 
-    ready ◄── what waited for it ◄──┐
-      │                             │
-      └─► walker (one thread): take a node ─► run it ─► settle it (under the lock)
+    ready ◄── what waited for it ◄───────────────────────────┐
+      │                                                      │
+      └─► walker (one thread): take ─► run ─► settle, take the next (under the lock)
 
 A walker is a call like any other to the backend, so it is cancelled and given up like one.
 It ends when nothing is ready, and another is sent when there is more than one can do.  After a
@@ -20,12 +20,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, final
+from typing import Any, TypeAlias, final
 
 from daglite.core.call import Call, Outcome, Target
 from daglite.core.current import call_on_this_thread
 from daglite.core.elements import calls_of
 from daglite.core.failures import error_of_call, error_of_node
+from daglite.core.frames import Frame, frames_of
 from daglite.core.graph import GatherNode, GraphNode, MapTaskNode, NodeId, TaskInfo, TaskNode
 from daglite.core.plan import Step
 from daglite.core.protocols import Backend
@@ -42,18 +43,19 @@ _SLICE = 0.01
 class _SharedMap:
     """A map that several walkers work on; `lock` guards what is taken from `calls`."""
 
-    __slots__ = ("calls", "exhausted", "finished", "index", "lock", "node", "results")
+    __slots__ = ("calls", "exhausted", "finished", "frame", "lock", "node", "results")
 
-    kind: ClassVar[Literal["shared"]] = "shared"
-
-    def __init__(self, node: MapTaskNode, index: int, calls: Iterator[tuple[Any, ...]]) -> None:
+    def __init__(self, frame: Frame, node: MapTaskNode, calls: Iterator[tuple[Any, ...]]) -> None:
+        self.frame = frame
         self.node = node
-        self.index = index
         self.calls = calls
         self.lock = threading.Lock()
         self.results: list[Any] = []
         self.finished = 0
         self.exhausted = False
+
+
+_Work: TypeAlias = Frame | _SharedMap
 
 
 @final
@@ -78,19 +80,16 @@ class Crew:
         backend: Backend,
     ) -> None:
         self._run = run
-        self._nodes = nodes
-        self._root = root
+        self._root = nodes[root]
         self._steps = steps
         self._backend = backend
+        self._slots = backend.slots
         self._lock = threading.Lock()
-        self._values: dict[NodeId, Any] = {}
-        self._uses: dict[NodeId, int] = {root: 1}
-        self._waiting: dict[NodeId, int] = {}
-        self._consumers: dict[NodeId, list[GraphNode]] = {}
-        self._places: dict[NodeId, int] = {}
-        self._ready: deque[GraphNode | _SharedMap] = deque()
+        frames = frames_of(nodes.values()).values()
+        self._ready: deque[_Work] = deque(frame for frame in frames if not frame.missing)
         self._open = len(nodes)
         self._walkers = 0
+        self._value: Any = None
         self._error: ExecutionError | None = None
 
     def execute(self) -> Any:
@@ -101,7 +100,6 @@ class Crew:
             ExecutionError: A node failed.
         """
         run = self._run
-        self._count_edges()
         run.kernel.outstanding += 1
         try:
             self._send(self._wanted())
@@ -118,35 +116,17 @@ class Crew:
             raise self._error
         if self._open:
             raise filled(RunCancelledError("the run was cancelled"))
-        return self._values[self._root]
-
-    def _count_edges(self) -> None:
-        uses, consumers, waiting, ready = self._uses, self._consumers, self._waiting, self._ready
-        for place, (node_id, node) in enumerate(self._nodes.items()):
-            self._places[node_id] = place
-            refs = node.refs
-            if not refs:
-                ready.append(node)
-                continue
-            waiting[node_id] = len(refs)
-            args = node.args
-            for i in refs:
-                dep = args[i].id
-                if dep in consumers:
-                    consumers[dep].append(node)
-                    uses[dep] += 1
-                else:
-                    consumers[dep] = [node]
-                    uses[dep] = 1
+        return self._value
 
     # -- walkers ------------------------------------------------------------------
 
     def _wanted(self) -> int:
         """How many more walkers there is work for; they count as sent."""
-        more = min(len(self._ready), self._backend.slots) - self._walkers
-        if more > 0:
-            self._walkers += more
-        return max(more, 0)
+        more = min(len(self._ready), self._slots) - self._walkers
+        if more <= 0:
+            return 0
+        self._walkers += more
+        return more
 
     def _send(self, walkers: int) -> None:
         for _ in range(walkers):
@@ -156,48 +136,57 @@ class Crew:
     def _came_back(self, call: Call, outcome: Outcome) -> None:
         """A walker's end; only a closed backend or a fault of ours makes it an error."""
         if outcome.error is not None and not self._run.stopped:
-            root = self._nodes[self._root]
-            self._fail(error_of_node(root, outcome.error, self._nodes))
+            self._fail(error_of_node(self._root, outcome.error))
 
     def _walk(self) -> None:
         spot = call_on_this_thread.call
         assert spot is not None
-        run, ready, lock = self._run, self._ready, self._lock
-        now = run.kernel.now
+        run, now = self._run, self._run.kernel.now
         until = now() + _SLICE
-        while not (run.stopped or run.cancelled):
-            with lock:
-                if not ready:
-                    self._walkers -= 1
-                    return
-                node = ready.popleft()
-            if node.kind == "task":
-                self._call(node, spot)
-            elif node.kind == "gather":
-                self._gather(node)
-            elif node.kind == "map":
-                self._open_map(node)
-            else:
-                self._share(node, spot, until)
-            if now() > until:
+        with self._lock:
+            work = self._next()
+        while work is not None and not (run.stopped or run.cancelled):
+            began = now()
+            if began > until:
+                self._put_back(work)
                 self._send(1)
                 return
+            if type(work) is _SharedMap:
+                work = self._share(work, spot, until)
+                continue
+            node = work.node
+            if node.kind == "task":
+                work = self._call(work, node, spot, began)
+            elif node.kind == "gather":
+                work = self._gather(work, node)
+            else:
+                work = self._open_map(work, node)
+
+    def _next(self) -> _Work | None:
+        """Under the lock: something to do for a walker; without any it has to leave."""
+        ready = self._ready
+        while ready:
+            work = ready.popleft()
+            if type(work) is Frame:
+                return work
+            # A map stays for the others, until somebody finds it exhausted.
+            if not work.exhausted:
+                ready.append(work)
+                return work
+        self._walkers -= 1
+        return None
+
+    def _put_back(self, work: _Work) -> None:
+        if isinstance(work, Frame):
+            with self._lock:
+                self._ready.appendleft(work)
 
     # -- nodes --------------------------------------------------------------------
 
-    def _taken(self, node: GraphNode) -> list[Any]:
-        args = list(node.args)
-        values = self._values
-        for place in node.refs:
-            args[place] = values[args[place].id]
-        return args
-
-    def _call(self, node: TaskNode, spot: Call) -> None:
-        spot.node_id = node.id
-        spot.index = self._places[node.id]
+    def _call(self, frame: Frame, node: TaskNode, spot: Call, began: float) -> _Work | None:
+        spot.node_id, spot.index = node.id, frame.index
         spot.target = step = self._steps[node.task]
-        began = self._run.kernel.now()
-        args: Any = self._taken(node) if node.refs else node.args
+        args = frame.args or node.args
         try:
             if node.kwnames:
                 spot.args, spot.kwnames = tuple(args), node.kwnames
@@ -205,39 +194,37 @@ class Crew:
             else:
                 value = step.body(*args)
         except BaseException as error:
-            self._failed(node, None, tuple(args), began, error)
-        else:
-            self._complete(node, value)
+            self._failed(frame, node, None, tuple(args), began, error)
+            return None
+        return self._complete(frame, value)
 
-    def _gather(self, node: GatherNode) -> None:
+    def _gather(self, frame: Frame, node: GatherNode) -> _Work | None:
         try:
-            value = node.build(self._taken(node))
+            value = node.build(frame.take_args())
         except Exception as error:
-            self._fail(error_of_node(node, error, self._nodes))
-        else:
-            self._complete(node, value)
+            self._fail(error_of_node(node, error))
+            return None
+        return self._complete(frame, value)
 
-    def _open_map(self, node: MapTaskNode) -> None:
+    def _open_map(self, frame: Frame, node: MapTaskNode) -> _Work | None:
         try:
-            calls = calls_of(node, self._values)
+            calls = calls_of(node, frame.take_args())
         except Exception as error:
-            self._fail(error_of_node(node, error, self._nodes))
-            return
+            self._fail(error_of_node(node, error))
+            return None
         with self._lock:
-            self._ready.append(_SharedMap(node, self._places[node.id], calls))
-            more = self._backend.slots - self._walkers
-            self._walkers += max(more, 0)
+            self._ready.append(_SharedMap(frame, node, calls))
+            more = max(self._slots - self._walkers, 0)
+            self._walkers += more
+            following = self._next()
         self._send(more)
+        return following
 
-    def _share(self, shared: _SharedMap, spot: Call, until: float) -> None:
+    def _share(self, shared: _SharedMap, spot: Call, until: float) -> _Work | None:
         """Run elements of *shared* until there are none, or the slice of time is over."""
-        if shared.exhausted:
-            return
-        # For the others; it leaves the queue when somebody finds it exhausted.
-        self._ready.append(shared)
         node, run = shared.node, self._run
         step, now, kwnames = self._steps[node.task], run.kernel.now, node.kwnames
-        spot.node_id, spot.index, spot.target, spot.kwnames = node.id, shared.index, step, kwnames
+        spot.node_id, spot.index, spot.target = node.id, shared.frame.index, step
         body, results, lock, finished, began = step.body, shared.results, shared.lock, 0, 0.0
         try:
             while not (run.stopped or run.cancelled):
@@ -246,7 +233,7 @@ class Crew:
                     finished = 0
                     if began > until or shared.exhausted:
                         break
-                    args = self._next(shared)
+                    args = self._next_call(shared)
                     if args is None:
                         break
                     spot.element = element = len(results)
@@ -254,13 +241,13 @@ class Crew:
                 began = now()
                 try:
                     if kwnames:
-                        spot.args = args
+                        spot.args, spot.kwnames = args, kwnames
                         results[element] = spot.invoke()
                     else:
                         results[element] = body(*args)
                 except BaseException as error:
-                    self._failed(node, element, args, began, error)
-                    return
+                    self._failed(shared.frame, node, element, args, began, error)
+                    return None
                 finished = 1
         finally:
             spot.element, spot.kwnames = None, ()
@@ -270,9 +257,11 @@ class Crew:
                 # Settled once.
                 shared.finished = -1
         if done:
-            self._complete(node, results)
+            return self._complete(shared.frame, results)
+        with self._lock:
+            return self._next()
 
-    def _next(self, shared: _SharedMap) -> tuple[Any, ...] | None:
+    def _next_call(self, shared: _SharedMap) -> tuple[Any, ...] | None:
         try:
             return next(shared.calls)
         except StopIteration:
@@ -280,34 +269,31 @@ class Crew:
         except Exception as error:
             shared.exhausted = True
             shared.finished = -1
-            self._fail(error_of_node(shared.node, error, self._nodes))
+            self._fail(error_of_node(shared.node, error))
         return None
 
     # -- settling -----------------------------------------------------------------
 
-    def _complete(self, node: GraphNode, value: Any) -> None:
-        node_id, values, uses, waiting = node.id, self._values, self._uses, self._waiting
+    def _complete(self, frame: Frame, value: Any) -> _Work | None:
+        """Pass *value* on; return what the walker shall do next."""
+        ready = self._ready
         with self._lock:
-            for place in node.refs:
-                dep = node.args[place].id
-                left = uses[dep] = uses[dep] - 1
-                if not left:
-                    del values[dep]
-            values[node_id] = value
-            for consumer in self._consumers.pop(node_id, ()):
-                left = waiting[consumer.id] = waiting[consumer.id] - 1
-                if not left:
-                    self._ready.append(consumer)
+            frame.feed(value, ready.append)
             self._open -= 1
-            # One of what is ready is for this walker itself.
-            more = self._wanted() if len(self._ready) > 1 else 0
+            if not self._open:
+                # Nobody needs the root, so it comes last.
+                self._value = value
+            following = self._next()
+            more = self._wanted() if ready and self._walkers < self._slots else 0
         if not self._open:
             self._run.kernel.post(_look_up)
         elif more:
             self._send(more)
+        return following
 
     def _failed(
         self,
+        frame: Frame,
         node: TaskNode | MapTaskNode,
         element: int | None,
         args: tuple[Any, ...],
@@ -320,8 +306,8 @@ class Crew:
             raise error
         outcome = Outcome.of_failure(error, began, run.kernel.now())
         step = self._steps[node.task]
-        call = Call(run, step, node.id, self._places[node.id], element, args, node.kwnames)
-        self._fail(error_of_call(call, outcome, self._nodes))
+        call = Call(run, step, node.id, frame.index, element, args, node.kwnames)
+        self._fail(error_of_call(call, outcome, node))
 
     def _fail(self, error: ExecutionError) -> None:
         with self._lock:

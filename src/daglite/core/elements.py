@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import product, zip_longest
 from math import prod
 from typing import Any
 
-from daglite.core.graph import MapTaskNode, NodeId
+from daglite.core.graph import MapTaskNode
 from daglite.exceptions import ParameterError
 
 __all__ = ["calls_of", "length_of", "number_of_calls"]
@@ -15,18 +15,17 @@ __all__ = ["calls_of", "length_of", "number_of_calls"]
 _END = object()
 
 
-def calls_of(node: MapTaskNode, values: Mapping[NodeId, Any]) -> Iterator[tuple[Any, ...]]:
+def calls_of(node: MapTaskNode, args: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
     """
     Iterate over the arguments of each call of *node*, in order.
 
     Args:
         node: The map.
-        values: Node id -> result, for all that the map refers to.
+        args: Its arguments, results in the places of nodes.
 
     Raises:
         ParameterError: A source isn't iterable, or (while iterating) lengths differ.
     """
-    args = _resolved(node, values)
     names = node.argument_names
     sources = [_iterable(node, names[i], args[i]) for i in node.mapped]
     if len(sources) == 1:
@@ -41,9 +40,8 @@ def calls_of(node: MapTaskNode, values: Mapping[NodeId, Any]) -> Iterator[tuple[
     return _placed(args, node.mapped, combined)
 
 
-def number_of_calls(node: MapTaskNode, values: Mapping[NodeId, Any]) -> int | None:
-    """How many calls *node* makes, if that is known beforehand."""
-    args = _resolved(node, values)
+def number_of_calls(node: MapTaskNode, args: Sequence[Any]) -> int | None:
+    """How many calls *node* makes with *args*, if that is known beforehand."""
     sources = [args[i] for i in node.mapped]
     lengths = [length for source in sources if (length := length_of(source)) is not None]
     if len(lengths) < len(sources):
@@ -60,13 +58,6 @@ def length_of(source: object) -> int | None:
     except Exception:
         # Such as an array without dimensions: it has a length by its type alone.
         return None
-
-
-def _resolved(node: MapTaskNode, values: Mapping[NodeId, Any]) -> list[Any]:
-    args = list(node.args)
-    for i in node.refs:
-        args[i] = values[args[i].id]
-    return args
 
 
 def _iterable(node: MapTaskNode, name: str, source: Any) -> Iterable[Any]:

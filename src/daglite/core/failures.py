@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from daglite.core.attempts import record_failure
 from daglite.core.call import Call, Outcome
 from daglite.core.graph import GraphNode, NodeId
@@ -12,16 +10,13 @@ from daglite.exceptions import ExecutionError, as_execution_error, describe, fil
 __all__ = ["error_of_call", "error_of_node"]
 
 
-def error_of_call(
-    call: Call, outcome: Outcome, nodes: Mapping[NodeId, GraphNode]
-) -> ExecutionError:
-    """The error for *call*, which finally ended as the failed *outcome*."""
+def error_of_call(call: Call, outcome: Outcome, node: GraphNode) -> ExecutionError:
+    """The error for *call* of *node*, which finally ended as the failed *outcome*."""
     assert outcome.error is not None
     record_failure(call, outcome)
     return error_of_node(
-        nodes[call.node_id],
+        node,
         outcome.error,
-        nodes,
         call=call,
         element=call.element,
         note=outcome.note,
@@ -31,7 +26,6 @@ def error_of_call(
 def error_of_node(
     node: GraphNode,
     error: BaseException,
-    nodes: Mapping[NodeId, GraphNode],
     *,
     call: Call | None = None,
     element: int | None = None,
@@ -43,12 +37,11 @@ def error_of_node(
     Args:
         node: Which one failed.
         error: What it raised.
-        nodes: The graph, for the path.
         call: The failed call with its history; None when it never came to one.
         element: Which element of a map, from 0.
         note: Why nothing more was tried.
     """
-    path, ids = _path(node, nodes, element)
+    path, ids = _path(node, element)
     attempts = () if call is None else tuple(call.history)
     times = f" after {len(attempts)} attempts" if len(attempts) > 1 else ""
     message = f"task {path[-1]!r} failed{times}: {describe(error)}"
@@ -66,9 +59,7 @@ def error_of_node(
     return filled(made, more=more) if more and made is error else made
 
 
-def _path(
-    node: GraphNode, nodes: Mapping[NodeId, GraphNode], element: int | None
-) -> tuple[list[str], list[NodeId]]:
+def _path(node: GraphNode, element: int | None) -> tuple[list[str], list[NodeId]]:
     """Names and ids from a root of the graph to *node*, along each node's first input."""
     names = [node.name if element is None else f"{node.name}[{element}]"]
     ids = [node.id]

@@ -199,6 +199,9 @@ class Kernel:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        # Read for each call: not through a method of our own.
+        self.now: Callable[[], float] = clock.now
+        """Seconds on the kernel's clock."""
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._ready: deque[tuple[Activity[Any], int, Any]] = deque()
         self._timers: list[Timer] = []
@@ -219,10 +222,6 @@ class Kernel:
     def clock(self) -> Clock:
         """What the kernel takes its time from."""
         return self._clock
-
-    def now(self) -> float:
-        """Seconds on the kernel's clock."""
-        return self._clock.now()
 
     def post(self, receive: Callable[..., None], *message: Any) -> None:
         """From any thread: have ``receive(*message)`` called on the kernel's thread."""

@@ -15,7 +15,8 @@ from typing import Any, Protocol, final
 from daglite.core.call import Call, Outcome
 from daglite.core.elements import calls_of, number_of_calls
 from daglite.core.failures import error_of_call, error_of_node
-from daglite.core.graph import MapTaskNode, NodeId
+from daglite.core.frames import Frame
+from daglite.core.graph import MapTaskNode
 from daglite.core.kernel import Activity
 from daglite.core.plan import Step
 from daglite.core.run import Run
@@ -43,15 +44,11 @@ class Scheduler(Protocol):
     """What a map needs of the engine."""
 
     run: Run
-    values: dict[NodeId, Any]
 
-    @property
-    def nodes(self) -> Any: ...
     def enter(self, call: Call, step: Step, on_done: Any) -> None: ...
     def outcome_of(self, activity: Activity[Outcome]) -> Outcome | None: ...
-    def complete(self, node_id: NodeId, value: Any) -> None: ...
-    def fail(self, error: ExecutionError, node_id: NodeId, element: int | None) -> None: ...
-    def release(self, node: MapTaskNode) -> None: ...
+    def complete(self, frame: Frame, value: Any) -> None: ...
+    def fail(self, error: ExecutionError, frame: Frame, element: int | None) -> None: ...
     def resume_map(self, mapping: MapRun) -> None: ...
 
 
@@ -63,13 +60,15 @@ class MapRun:
     `results` has an entry for each element that was started; `pump` starts as many as fit.
     """
 
-    def __init__(self, engine: Scheduler, node: MapTaskNode, step: Step, index: int) -> None:
+    def __init__(self, engine: Scheduler, frame: Frame, node: MapTaskNode, step: Step) -> None:
         self.node = node
         self.step = step
         self.results: list[Any] = []
-        self.total = number_of_calls(node, engine.values)
+        self._args = frame.take_args()
+        self.total = number_of_calls(node, self._args)
         self._engine = engine
-        self._index = index
+        self._frame = frame
+        self._index = frame.index
         self._calls: Iterator[tuple[Any, ...]] | None = None
         self._under_way = 0
         self._parked = 0
@@ -117,9 +116,10 @@ class MapRun:
 
     def _open(self) -> bool:
         try:
-            self._calls = calls_of(self.node, self._engine.values)
+            args, self._args = self._args, ()
+            self._calls = calls_of(self.node, args)
         except Exception as error:
-            self._fail(error_of_node(self.node, error, self._engine.nodes))
+            self._fail(error_of_node(self.node, error))
             return False
         return True
 
@@ -130,7 +130,7 @@ class MapRun:
         except StopIteration:
             self._exhausted = True
         except Exception as error:
-            self._fail(error_of_node(self.node, error, self._engine.nodes))
+            self._fail(error_of_node(self.node, error))
         return None
 
     def _begin(self, args: tuple[Any, ...], before: Outcome | None = None) -> None:
@@ -180,7 +180,7 @@ class MapRun:
             self._finished += 1
             self._engine.run.tell_progress(self.node, self._finished, self.total)
         else:
-            self._fail(error_of_call(call, outcome, self._engine.nodes), call.element)
+            self._fail(error_of_call(call, outcome, self.node), call.element)
 
     def _refill(self) -> None:
         """Start more when half of the window is free: fewer, longer turns cost less."""
@@ -191,14 +191,12 @@ class MapRun:
     def _fail(self, error: ExecutionError, element: int | None = None) -> None:
         if not self._settled:
             self._settled = True
-            self._engine.release(self.node)
-            self._engine.fail(error, self.node.id, element)
+            self._engine.fail(error, self._frame, element)
 
     def _settle(self) -> None:
         if self._exhausted and not self._settled and self._finished == len(self.results):
             self._settled = True
-            self._engine.release(self.node)
-            self._engine.complete(self.node.id, self.results)
+            self._engine.complete(self._frame, self.results)
 
     def _adapt(self) -> None:
         """Size the window by how many calls ended in the time since it was last looked at."""

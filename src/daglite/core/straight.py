@@ -17,6 +17,7 @@ from daglite.core.current import call_on_this_thread
 from daglite.core.elements import calls_of, number_of_calls
 from daglite.core.engine import Engine
 from daglite.core.failures import error_of_call, error_of_node
+from daglite.core.frames import frames_of
 from daglite.core.graph import GatherNode, GraphNode, MapTaskNode, NodeId, TaskInfo, TaskNode
 from daglite.core.plan import Step
 from daglite.core.run import Run
@@ -166,17 +167,20 @@ class _Straight:
             args[i] = taken[dep] if dep in taken else self._values[dep]
         self._let_go(node)
 
-    # -- gathers and maps ---------------------------------------------------------
-
-    def _gathered(self, node: GatherNode) -> Any:
+    def _resolved(self, node: GraphNode) -> list[Any]:
         args = list(node.args)
         for place in node.refs:
             args[place] = self._values[args[place].id]
+        return args
+
+    # -- gathers and maps ---------------------------------------------------------
+
+    def _gathered(self, node: GatherNode) -> Any:
         try:
-            return node.build(args)
+            return node.build(self._resolved(node))
         except Exception as error:
             raised = error
-        raise self._told(error_of_node(node, raised, self._nodes), node)
+        raise self._told(error_of_node(node, raised), node)
 
     def _mapped(self, node: MapTaskNode, index: int) -> list[Any]:
         run, spot, step = self._run, self._spot, self._steps[node.task]
@@ -186,10 +190,11 @@ class _Straight:
         at = _Element()
         calls: Iterator[tuple[Any, ...]] = iter(())
         try:
-            total = number_of_calls(node, self._values)
+            args = self._resolved(node)
+            total = number_of_calls(node, args)
             if run.listeners.any:
                 run.announce(node, total)
-            calls = calls_of(node, self._values)
+            calls = calls_of(node, args)
             if run.listeners.on_event is not None or not step.bare or node.kwnames:
                 self._watched(node, calls, at, results, total)
             else:
@@ -260,8 +265,11 @@ class _Straight:
         call = Call(run, step, node.id, index, None, args, node.kwnames)
         outcome = Outcome.of_failure(error, began, run.kernel.now())
         if step.bare:
-            return self._told(error_of_call(call, outcome, self._nodes), node)
-        engine = self._engine(node.id)
+            return self._told(error_of_call(call, outcome, node), node)
+        for place in node.refs:
+            # Its last uses were let go.
+            self._values[node.args[place].id] = args[place]
+        engine = self._engine(index, node.id)
         call.done_before = outcome
         engine.adopt(call, step)
         return _HandOverError(engine)
@@ -279,21 +287,22 @@ class _Straight:
         if not at.calling:
             if isinstance(error, RunCancelledError):
                 return error
-            return self._told(error_of_node(node, error, self._nodes), node)
+            return self._told(error_of_node(node, error), node)
         outcome = Outcome.of_failure(error, at.began, run.kernel.now())
         if not step.bare:
-            engine = self._engine(node.id)
+            engine = self._engine(index, node.id)
             engine.adopt_map(node, step, calls, results, at.args, outcome)
             return _HandOverError(engine)
         call = Call(run, step, node.id, index, len(results), at.args, node.kwnames)
-        error = error_of_call(call, outcome, self._nodes)
+        error = error_of_call(call, outcome, node)
         run.tell_failure(node, error, len(results))
         return error
 
-    def _engine(self, begun: NodeId) -> Engine:
-        return Engine(
-            self._run, self._nodes, self._root, self._steps, values=self._values, begun=begun
-        )
+    def _engine(self, index: int, begun: NodeId) -> Engine:
+        """For the nodes from place *index* on, of which the first is *begun*."""
+        rest = islice(self._nodes.values(), index, None)
+        frames = frames_of(rest, index, self._values)
+        return Engine(self._run, frames, self._root, self._steps, begun=begun)
 
     def _told(self, error: ExecutionError, node: GraphNode) -> ExecutionError:
         self._run.tell_failure(node, error, None)

@@ -56,9 +56,10 @@ def check_edges(nodes: Mapping[NodeId, GraphNode]) -> None:
             continue
         for place in refs:
             source = args[place]
-            if source.kind == "gather":
+            kind = source.kind
+            if kind == "gather":
                 continue
-            made_by = source.task if source.kind == "task" else (source.task, "map")
+            made_by = source.task if kind == "task" else (source.task, kind)
             if made_by not in known[place]:
                 one_each = node.kind == "map" and place in node.mapped
                 _check_types(source, node, node.argument_names[place], one_each)

@@ -50,7 +50,7 @@ def test_a_message_that_came_in_time_beats_the_deadline(kernel):
         def busy():
             # The kernel is held up past the deadline while the message lies in its inbox.
             kernel.post(arrival.set, "here")
-            kernel._clock.advance(10)
+            kernel.clock.advance(10)
 
         kernel.call_later(1, busy)
         kernel.call_later(2, lambda: None)
@@ -68,7 +68,7 @@ def test_messages_wake_before_timers_fire(kernel):
         arrival: Completion[str] = Completion(kernel)
         with kernel.deadline(5) as scope:
             kernel.post(arrival.set, "here")
-            kernel._clock.advance(6)
+            kernel.clock.advance(6)
             value = await arrival
         return value, scope.expired
 
