@@ -211,7 +211,7 @@ class ExecutionError(DagliteError):
         lines = [_message(self)]
         if facts.execution_path:
             lines.append(f"path: {' → '.join(_shortened(facts.execution_path, 10))}")
-        if len(facts.attempts) > 1:
+        if len(facts.attempts) > 1 or any(a.error not in lines[0] for a in facts.attempts):
             lines.append(f"attempts: {len(facts.attempts):,}")
             lines += _shortened([f"  {_attempt_line(each)}" for each in facts.attempts], 8, "  ")
         if facts.original_exception is not None:
@@ -388,8 +388,8 @@ def as_execution_error(
     ``StopAsyncIteration``, which would end a caller's loop without a word.
 
     An `ExecutionError` that daglite made on the way and nobody has settled yet (a
-    `TaskTimeoutError`, say) is filled in and returned itself; the settled error of a nested run
-    is wrapped like any other.
+    `TaskTimeoutError`, say) is filled in, *message* too, and returned itself; the settled
+    error of a nested run is wrapped like any other.
     ``__cause__`` is set: ``raise error`` shows the original.
     """
     if issubclass(type(original), ExecutionError):
@@ -397,6 +397,7 @@ def as_execution_error(
         if not own._facts.settled:
             return filled(
                 own,
+                message=message,
                 node_id=node_id,
                 node_name=node_name,
                 execution_path=execution_path,
@@ -436,10 +437,10 @@ def filled(
     attempts: Sequence[AttemptRecord] = (),
     original_exception: BaseException | None = None,
     failures: Sequence[ExecutionError] = (),
-    more: str = "",
+    message: str | None = None,
 ) -> _E:
     """
-    *error* itself, settled: with the given facts in it, and *more* at the end of its message.
+    *error* itself, settled: with the given facts in it.
 
     Facts left out stay as they are.
     """
@@ -447,7 +448,7 @@ def filled(
     original = old.original_exception if original_exception is None else original_exception
     facts = replace(
         old,
-        message=f"{old.message}{more}",
+        message=old.message if message is None else message,
         node_id=old.node_id if node_id is None else node_id,
         node_name=old.node_name if node_name is None else node_name,
         execution_path=tuple(execution_path) or old.execution_path,
@@ -464,10 +465,16 @@ def filled(
 
 
 def describe(error: BaseException) -> str:
-    """*error* in one line: ``"ValueError: bad"``; never fails, whatever the error's `str` does."""
+    """
+    *error* in one line: ``"ValueError: bad"``; never fails, whatever the error's `str` does.
+
+    A plain `ExecutionError` is what daglite says itself: its message alone.
+    """
     name = _name(type(error))
     text = _one_line(_message(error))
-    return f"{name}: {text}" if text else name
+    if not text:
+        return name
+    return text if type(error) is ExecutionError else f"{name}: {text}"
 
 
 # --- text ---

@@ -256,8 +256,14 @@ class TestText:
         )
 
     def test_one_attempt(self) -> None:
-        """A single attempt needs no list."""
-        assert str(ExecutionError("m", attempts=[attempt(1)])) == "m"
+        """A single attempt needs no list if its error is the message."""
+        assert str(ExecutionError("failed: ValueError: bad", attempts=[attempt(1)])) == (
+            "failed: ValueError: bad"
+        )
+        late = str(ExecutionError("too late", attempts=[attempt(1)])).splitlines()
+        assert late[0] == "too late"
+        assert late[1] == "attempts: 1"
+        assert "ValueError: bad" in late[2]
 
     def test_many_others(self) -> None:
         """Of many other failures three are shown."""
@@ -309,12 +315,13 @@ class TestDescribe:
             (ValueError("first\nsecond"), "ValueError: first …"),
             (ValueError("x" * 600), f"ValueError: {'x' * 500} …"),
             (Unprintable("a"), "Unprintable: <unprintable Unprintable>"),
-            (ExecutionError("m", execution_path=["a"]), "ExecutionError: m"),
+            (ExecutionError("m", execution_path=["a"]), "m"),
+            (ExecutionError(""), "ExecutionError"),
             (SystemExit(3), "SystemExit: 3"),
         ],
     )
     def test_one_line(self, error: BaseException, text: str) -> None:
-        """An error is described by type and message in one line, come what may."""
+        """An error is described by type and message in one line; daglite's own by its message."""
         assert describe(error) == text
 
 
@@ -683,7 +690,7 @@ class TestOwnErrors:
         timeout = TaskTimeoutError("'a' took more than 1 s", limit=1.0, elapsed=1.5, node_name="a")
         other = ExecutionError("another")
         error = as_execution_error(
-            "not used",
+            "task 'a' failed: late",
             original=timeout,
             node_id=4,
             execution_path=["load", "a"],
@@ -691,7 +698,7 @@ class TestOwnErrors:
             failures=[timeout, other],
         )
         assert error is timeout
-        assert str(error).startswith("'a' took more than 1 s\npath: load → a")
+        assert str(error).startswith("task 'a' failed: late\npath: load → a")
         assert (error.node_id, error.node_name, error.attempts) == (4, "a", (attempt(1),))
         assert error.failures == (timeout, other)
         assert error.original_exception is error.__cause__ is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from daglite.core.attempts import record_failure
 from daglite.core.call import Call, Outcome
 from daglite.core.graph import GraphNode, NodeId
-from daglite.exceptions import ExecutionError, as_execution_error, describe, filled
+from daglite.exceptions import ExecutionError, as_execution_error, describe
 
 __all__ = ["error_of_call", "error_of_node"]
 
@@ -44,10 +44,10 @@ def error_of_node(
     path, ids = _path(node, element)
     attempts = () if call is None else tuple(call.history)
     times = f" after {len(attempts)} attempts" if len(attempts) > 1 else ""
-    message = f"task {path[-1]!r} failed{times}: {describe(error)}"
-    more = f"; not tried again: {note}" if note else ""
-    made = as_execution_error(
-        f"{message}{more}",
+    what = f"task {path[-1]!r}" if node.kind != "gather" else "putting results into a container"
+    told = f"{what} failed{times}: {describe(error)}"
+    return as_execution_error(
+        f"{told}; not tried again: {note}" if note else told,
         original=error,
         node_id=node.id,
         node_name=node.name,
@@ -55,8 +55,6 @@ def error_of_node(
         path_ids=ids,
         attempts=attempts,
     )
-    # One of daglite's own keeps its message.
-    return filled(made, more=more) if more and made is error else made
 
 
 def _path(node: GraphNode, element: int | None) -> tuple[list[str], list[NodeId]]:
