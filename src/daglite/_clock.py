@@ -8,7 +8,6 @@ A kernel asks its clock for both, so a run on a `VirtualClock` never sleeps.
 from __future__ import annotations
 
 import heapq
-import threading
 import time
 from collections.abc import Callable
 from itertools import count
@@ -19,6 +18,14 @@ __all__ = ["Clock", "SystemClock", "VirtualClock"]
 
 Inbox = SimpleQueue[Any]
 """Where other threads leave messages for a kernel."""
+
+
+_GLANCE = 0.2
+"""
+Seconds after which a wait looks up, though nothing has happened.
+
+A Ctrl-C that comes in the instant before Python's thread falls asleep doesn't wake it.
+"""
 
 
 class Clock(Protocol):
@@ -50,15 +57,15 @@ class SystemClock:
     now = staticmethod(time.monotonic)
 
     def wait(self, inbox: Inbox, until: float | None, outstanding: int) -> Any:
-        if until is None:
-            return inbox.get()
-        seconds = until - self.now()
-        try:
-            if seconds <= 0:
-                return inbox.get_nowait()
-            return inbox.get(timeout=min(seconds, threading.TIMEOUT_MAX))
-        except Empty:
-            return None
+        while True:
+            seconds = _GLANCE if until is None else until - self.now()
+            try:
+                if seconds <= 0:
+                    return inbox.get_nowait()
+                return inbox.get(timeout=min(seconds, _GLANCE))
+            except Empty:
+                if seconds <= 0:
+                    return None
 
 
 @final
