@@ -27,6 +27,7 @@ __all__ = [
     "arguments_of",
     "class_of",
     "element_type",
+    "gives_elements",
     "is_literal",
     "is_union",
     "is_unpacked",
@@ -54,6 +55,9 @@ _ELEMENTS: tuple[tuple[type, type], ...] = (
     (memoryview, int),
     (range, int),
 )
+
+# Text has elements, but a map that takes its characters is a mistake.
+_WITHOUT_ELEMENTS = (bool, int, float, complex, str, bytes, bytearray)
 
 
 def plain(annotation: object) -> object:
@@ -134,6 +138,12 @@ def element_type(annotation: object) -> object:
     """
     found = [_element_of(member) for member in members(annotation) if member is not NoneType]
     return _union_of(found)
+
+
+def gives_elements(annotation: object) -> bool:
+    """Whether a map may take the elements of such a value: False only if it never can."""
+    found = [member for member in members(annotation) if member is not NoneType]
+    return any(all(member is not cls for cls in _WITHOUT_ELEMENTS) for member in found)
 
 
 def list_of(annotation: object) -> object:

@@ -79,6 +79,9 @@ class MapRun:
         self._in_place = step.backend.capabilities.in_place
         self._slots = step.backend.slots
         self._window = self._slots if self._in_place else self._slots * _PER_SLOT
+        timeout = step.policies.timeout
+        # A total runs while a call waits for a place: no more shall wait than must.
+        self._fixed = timeout is not None and timeout.total is not None
         self._mark = engine.run.kernel.now()
         self._marked = 0
 
@@ -202,7 +205,7 @@ class MapRun:
         """Size the window by how many calls ended in the time since it was last looked at."""
         now = self._engine.run.kernel.now()
         ended = self._finished - self._marked
-        if ended >= self._window // 2:
+        if ended >= self._window // 2 and not self._fixed:
             rate = ended / max(now - self._mark, 1e-6)
             fits = int(rate * _LATENCY)
             least, most = self._slots * _PER_SLOT, self._slots * _MOST_PER_SLOT

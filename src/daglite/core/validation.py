@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-from daglite.core.annotations import element_type, list_of
+from daglite.core.annotations import element_type, gives_elements, list_of
 from daglite.core.compatibility import is_compatible
 from daglite.core.describe import describe
 from daglite.core.graph import (
@@ -77,9 +77,16 @@ def _check_types(
     source: TaskNode | MapTaskNode, node: TaskNode | MapTaskNode, parameter: str, one_each: bool
 ) -> None:
     made, wanted = _hints(source.task), _hints(node.task)
-    if "return" not in made or parameter not in wanted:
+    if "return" not in made:
         return
     given = list_of(made["return"]) if source.kind == "map" else made["return"]
+    if one_each and not gives_elements(given):
+        raise GraphConstructionError(
+            f"task {source.name!r} returns {describe(given)}, but parameter {parameter!r} of "
+            f"task {node.name!r} takes the elements of an iterable; return a list"
+        )
+    if parameter not in wanted:
+        return
     passed = element_type(given) if one_each else given
     if not is_compatible(passed, wanted[parameter]):
         each = f" (each an element of {describe(given)})" if one_each else ""

@@ -28,10 +28,14 @@ class Retry:
 
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
         policy, kernel = self._policy, call.run.kernel
-        began = kernel.now()
+        began: float | None = None
         failures = losses = 0
         while True:
+            entered = kernel.now()
             outcome = await call_next(call)
+            if began is None:
+                # The first attempt's start; one that never started counts from here.
+                began = entered if outcome.started is None else outcome.started
             error, why = outcome.error, ""
             if error is None:
                 if not policy.rejects(outcome.value):

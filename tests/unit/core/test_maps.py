@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daglite import RetryPolicy, task
+from daglite import RetryPolicy, TimeoutPolicy, task
 from daglite.callbacks import MapProgress, NodeCompleted, NodeFailed, NodeStarted
 from daglite.core import maps
 from daglite.core.call import Call
@@ -261,3 +261,14 @@ def test_in_place_beside_other_work(lab: Lab, elements: int) -> None:
     again = order.index(0, 1)
     assert order.count(0) == 2
     assert again <= (5 if elements == 3 else 257)
+
+
+def test_a_total_is_not_spent_in_a_long_window(lab: Lab) -> None:
+    """Elements don't queue up behind others because those before them were quick."""
+    timed = task(lambda x: x, name="work").with_options(timeout=TimeoutPolicy(total=1))
+
+    def script(call: Call) -> Any:
+        assert call.element is not None
+        return Takes(0.0001 if call.element < 500 else 0.3)
+
+    assert len(lab(timed.extend(x=range(600)), script, slots=2)) == 600

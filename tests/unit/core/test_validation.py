@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from daglite import build_graph, task
@@ -55,3 +57,34 @@ def test_keyword_only_parameters_are_told_apart():
     for a, b in ((right, wrong), (wrong, right)):
         with pytest.raises(GraphConstructionError, match="parameter 'text' of task 'label'"):
             build_graph(both.bind(a=a, b=b))
+
+
+@task
+def loose(x: Any) -> Any:
+    """Take anything."""
+    return x
+
+
+@pytest.mark.parametrize(
+    "returned", [int, float, bool, complex, str, bytes, "int | None", "int | str"]
+)
+def test_a_map_over_what_has_no_elements(returned: object) -> None:
+    """Found before anything runs; text has elements, but its characters aren't meant."""
+
+    def source() -> Any: ...
+
+    source.__annotations__["return"] = returned
+    given = task(source).bind()
+    for fan in (lambda: loose.extend(x=given), lambda: given.map(loose)):
+        with pytest.raises(GraphConstructionError, match=r"'source' returns .* takes the elements"):
+            build_graph(fan())
+
+
+@pytest.mark.parametrize("returned", ["list[int]", "Any", "int | list[int]", "dict[str, int]"])
+def test_a_map_over_what_may_have_elements(returned: str) -> None:
+    """What might work is left to the run."""
+
+    def source() -> Any: ...
+
+    source.__annotations__["return"] = returned
+    build_graph(loose.extend(x=task(source).bind()))

@@ -10,7 +10,7 @@ import pytest
 from daglite import PolicySet, RetryPolicy, TimeoutPolicy, task
 from daglite.core.call import Call, Outcome
 from daglite.core.kernel import Cancelled
-from daglite.exceptions import ExecutionError, TaskTimeoutError
+from daglite.exceptions import ExecutionError, PolicyError, TaskTimeoutError
 from daglite.middleware.build import build_chain
 from daglite.testing import Fails, Hangs, Takes
 from tests.unit.lab import Lab
@@ -219,3 +219,28 @@ def test_no_coroutine_is_left_behind(lab: Lab) -> None:
     with pytest.raises(OSError, match="failed"):
         lab([made.extend(x=range(9)), bad.bind()], {"work": Hangs(), "bad": Fails(OSError(), 3)})
     gc.collect()
+
+
+async def forgets(call: Call, call_next: Any) -> None:
+    await call_next(call)
+
+
+async def makes_up(call: Call, call_next: Any) -> int:
+    await call_next(call)
+    return 3
+
+
+def plain(call: Call, call_next: Any) -> Outcome:
+    return Outcome(value=1)
+
+
+@pytest.mark.parametrize("place", ["around_call", "around_attempt"])
+@pytest.mark.parametrize("middleware", [forgets, makes_up, plain])
+def test_one_that_gives_no_outcome_back(lab: Lab, place: str, middleware: Any) -> None:
+    """The run ends with an error that names the middleware and says how to write it."""
+    options: dict[str, Any] = {place: middleware}
+    with pytest.raises(PolicyError, match="return await call_next") as caught:
+        lab(work.with_options(**options).extend(x=[1, 2]), {"work": [Takes(1, 1)] * 2})
+    assert middleware.__name__ in str(caught.value)
+    assert isinstance(caught.value, ExecutionError)
+    assert caught.value.node_name == "work"

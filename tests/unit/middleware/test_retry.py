@@ -8,7 +8,7 @@ import pytest
 from tenacity import retry_if_result, wait_fixed
 from tenacity.wait import wait_base
 
-from daglite import RetryPolicy, TimeoutPolicy, task
+from daglite import RetryPolicy, TimeoutPolicy, evaluate, task
 from daglite.callbacks import AttemptFailed, CallParked
 from daglite.exceptions import (
     BackendError,
@@ -387,3 +387,19 @@ def test_virtual_time_can_start_anywhere() -> None:
         lab(work.with_options(retry=constant(1)).bind(), failing(2))
     assert isinstance(caught.value, ExecutionError)
     assert [a.started for a in caught.value.attempts] == [0, 10]
+
+
+@pytest.mark.parametrize("on_failure", ["stop", "continue"])
+def test_max_elapsed_counts_the_first_attempt(on_failure: Any) -> None:
+    """In place, where the chain is entered after the first attempt has failed, too."""
+    clock, starts = VirtualClock(), []
+
+    @task(retry=RetryPolicy(3, "constant", delay=1, jitter="none", max_elapsed=25))
+    def slow() -> None:
+        starts.append(clock.now())
+        clock.advance(10)
+        raise OSError("down")
+
+    with evaluate.context(clock=clock) as ctx, pytest.raises(OSError, match="max_elapsed"):
+        ctx.evaluate(slow.bind(), on_failure=on_failure)
+    assert starts == [0, 11, 22]
