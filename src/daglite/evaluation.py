@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import copy_context
 from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar, final, overload
 
 from typing_extensions import Unpack
 
 from daglite._clock import Clock
+from daglite.core.body import carrying
 from daglite.core.future import BaseTaskFuture
 from daglite.core.protocols import Backend
 from daglite.core.run import Run
@@ -225,8 +225,7 @@ async def evaluate_async(expr: Any, **options: Unpack[EvaluateOptions]) -> Any:
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(settle, ended, result)
 
-    context = copy_context()
-    threading.Thread(target=context.run, args=(work,), name="daglite-evaluate", daemon=True).start()
+    threading.Thread(target=carrying(work), name="daglite-evaluate", daemon=True).start()
     try:
         return await ended
     except asyncio.CancelledError:

@@ -1,7 +1,7 @@
 """
 A session puts the parts together: settings, backends, policies, and a run for each `evaluate`.
 
-    evaluate(expr) ─► root ─► build_graph ─► steps (Planner) ─► run_straight | Engine ─► value
+    evaluate(expr) ─► build_graph ─► steps (Planner) ─► run_straight | Crew | Engine ─► value
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from itertools import count
 from typing import Any, final, get_args
 
 from daglite._clock import Clock, SystemClock
-from daglite.backends.pool import lent_slot
+from daglite.backends.pool import slot_lender
 from daglite.backends.registry import find_backend
 from daglite.backends.threads import ThreadBackend
 from daglite.core.builder import build_graph
 from daglite.core.crew import Crew
 from daglite.core.current import call_on_this_thread
+from daglite.core.elements import OneShot
 from daglite.core.engine import Engine, OnFailure
 from daglite.core.events import RunFinished, RunStarted
 from daglite.core.frames import frames_of
@@ -137,13 +138,10 @@ class Session:
         outer = call_on_this_thread.call
         if outer is None:
             return _execute(run, nodes, root.id, steps, on_failure)
-        # Nested in a task: its cancellation is ours, and its slot is lent to our calls.
-        before, outer.on_cancel = outer.on_cancel, run.cancel
-        try:
-            with lent_slot():
-                return _execute(run, nodes, root.id, steps, on_failure)
-        finally:
-            outer.on_cancel = before
+        # Nested in a task: its cancellation is ours, and while we wait others have its slot.
+        run.kernel.while_waiting = slot_lender()
+        with outer.run.nesting(run, outer):
+            return _execute(run, nodes, root.id, steps, on_failure)
 
     def _steps(self, nodes: dict[NodeId, GraphNode], options: Options) -> dict[TaskInfo, Step]:
         planner = self._planner(options)
@@ -215,19 +213,27 @@ def _execute(
     with _told(run, nodes, root) if run.listeners.any else contextlib.nullcontext():
         if on_failure == "stop" and all(step.straight for step in steps.values()):
             return run_straight(run, nodes, root, steps)
-        crew = _crew_backend(steps) if on_failure == "stop" and not run.listeners.any else None
+        crew = None
+        if on_failure == "stop" and not run.listeners.any:
+            crew = _crew_backend(nodes, steps)
         if crew is not None:
             return Crew(run, nodes, root, steps, crew).execute()
         return Engine(run, frames_of(nodes.values()), root, steps, on_failure).execute()
 
 
-def _crew_backend(steps: dict[TaskInfo, Step]) -> Backend | None:
+def _crew_backend(nodes: dict[NodeId, GraphNode], steps: dict[TaskInfo, Step]) -> Backend | None:
     """The one backend of *steps*, if nothing stands between it and their functions."""
     first = next(iter(steps.values())).backend
     if not first.capabilities.shared_memory:
         return None
     alone = all(step.bare and step.backend is first for step in steps.values())
-    return first if alone else None
+    if not alone:
+        return None
+    # What can be gone through once only may belong to this thread: a database's cursor, say.
+    maps = [node for node in nodes.values() if node.kind == "map"]
+    if any(type(arg) is OneShot for node in maps for arg in node.args):
+        return None
+    return first
 
 
 @contextlib.contextmanager

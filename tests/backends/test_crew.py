@@ -78,10 +78,13 @@ def test_elements_are_taken_as_threads_become_free(backend: ThreadBackend) -> No
     done = 0
     ahead: list[int] = []
 
-    def source() -> Iterator[int]:
-        for i in range(200):
-            ahead.append(i - done)
-            yield i
+    class Source:
+        """Not an iterator: that would stay on the caller's thread."""
+
+        def __iter__(self) -> Iterator[int]:
+            for i in range(200):
+                ahead.append(i - done)
+                yield i
 
     @task
     def count(x: int) -> int:
@@ -89,7 +92,7 @@ def test_elements_are_taken_as_threads_become_free(backend: ThreadBackend) -> No
         done += 1
         return x
 
-    assert evaluate(count.extend(x=source()), default_backend=backend) == list(range(200))
+    assert evaluate(count.extend(x=Source()), default_backend=backend) == list(range(200))
     assert max(ahead) <= backend.slots
 
 

@@ -19,21 +19,26 @@ Threads are daemons: the interpreter can exit while an abandoned one still runs.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import gc
 import os
+import selectors
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import dropwhile
+from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 from typing import final
 from weakref import WeakSet
 
+from daglite.core.body import cancel_async_on, carried, frames_of_async_on
 from daglite.core.call import Call, Outcome
-from daglite.core.current import call_on_this_thread
+from daglite.core.current import Interrupted, call_on_this_thread
 from daglite.core.protocols import Done
 from daglite.core.run import Run
 from daglite.exceptions import BackendError
@@ -42,15 +47,10 @@ __all__ = [
     "Abandoned",
     "ThreadPool",
     "can_interrupt",
-    "lent_slot",
     "shared_pool",
     "shared_pools_exist",
+    "slot_lender",
 ]
-
-
-@final
-class _Interrupted(BaseException):
-    """Set in a thread whose call isn't wanted any more."""
 
 
 @final
@@ -97,7 +97,7 @@ class ThreadPool:
 
     Args:
         size: Calls that may run at the same time; abandoned ones don't count.
-        max_abandoned: Abandoned calls still running above which timed calls are refused.
+        max_abandoned: With so many abandoned calls still running, timed calls are refused.
         name: Threads are called ``name-1``, ``name-2``, ...
         shared: Where to count abandoned calls together with those of other pools.
     """
@@ -159,7 +159,9 @@ class ThreadPool:
 
     def _start_one(self) -> None:
         with self._lock:
-            if self._closed or len(self._workers) >= self.size + self._lent:
+            if len(self._workers) >= self.size + self._lent:
+                return
+            if self._closed and self._queue.empty():
                 return
             worker = _Worker()
             self._started += 1
@@ -183,7 +185,7 @@ class ThreadPool:
                 pass
             for _ in range(2):
                 pass
-        except _Interrupted:
+        except Interrupted:
             pass
 
     def _work(self, worker: _Worker, queue: SimpleQueue[tuple[Call, Done] | None]) -> None:
@@ -208,7 +210,7 @@ class ThreadPool:
             started = call.started = now()
             try:
                 outcome = Outcome(call.invoke(), None, started)
-            except _Interrupted:
+            except Interrupted:
                 return
             except BaseException as error:
                 outcome = Outcome(None, error, started)
@@ -239,13 +241,13 @@ class ThreadPool:
         if not isinstance(worker, _Worker):
             return
         with worker.lock:
-            if worker.call is not call or worker.given_up:
+            if worker.call is not call or worker.given_up or call.idle:
                 return
             worker.given_up = True
             if call.target.on_expiry != "abandon":
-                if call.on_cancel is not None:
-                    call.on_cancel()
+                call.run.cancel_nested(call)
                 _interrupt(worker.thread)
+                cancel_async_on(worker.thread.ident)
         self._abandoned.add(worker.thread)
         with self._lock:
             self._workers.discard(worker)
@@ -269,8 +271,14 @@ class ThreadPool:
         worker = call.place
         if not isinstance(worker, _Worker) or worker.call is not call:
             return None
-        frame = _frames().get(worker.thread.ident or 0)
-        return None if frame is None else "".join(traceback.format_stack(frame))
+        thread = worker.thread.ident
+        frame = _frames().get(thread or 0)
+        if frame is None:
+            return None
+        stack = traceback.extract_stack(frame)
+        for inner in frames_of_async_on(thread):
+            stack.extend(traceback.StackSummary.extract([(inner, inner.f_lineno)]))
+        return "".join(traceback.format_list(_without_plumbing(stack)))
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[None]:
@@ -291,6 +299,20 @@ class ThreadPool:
             self._closed = True
             for _ in self._workers:
                 self._queue.put(None)
+
+
+_PLUMBING = (
+    str(Path(__file__).parents[1]),
+    threading.__file__,
+    str(Path(asyncio.__file__).parent),
+    selectors.__file__,
+)
+"""Beginnings of the files' names that lead from a thread's start to a task's function."""
+
+
+def _without_plumbing(stack: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """*stack* from where the task's function begins."""
+    return list(dropwhile(lambda frame: frame.filename.startswith(_PLUMBING), stack)) or stack
 
 
 _frames_lock = threading.Lock()
@@ -328,7 +350,7 @@ def _interrupt(thread: threading.Thread) -> None:
         return
     # The thread can't end, nor its id be given to another, while its worker's lock is held.
     ident = ctypes.c_ulong(thread.ident or 0)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(_Interrupted))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Interrupted))
 
 
 class _Here(threading.local):
@@ -336,6 +358,7 @@ class _Here(threading.local):
 
 
 _here = _Here()
+carried.append(_here)
 _pools: WeakSet[ThreadPool] = WeakSet()
 _shared: dict[tuple[int, int], ThreadPool] = {}
 _shared_lock = threading.Lock()
@@ -355,9 +378,14 @@ def shared_pools_exist() -> bool:
     return bool(_shared)
 
 
-def lent_slot() -> contextlib.AbstractContextManager[None]:
-    """While a run is nested in a call of a pool: a thread that takes the waiting one's place."""
-    return contextlib.nullcontext() if _here.pool is None else _here.pool.lend()
+def slot_lender() -> Callable[[], contextlib.AbstractContextManager[None]] | None:
+    """
+    For a run nested in a call of a pool: while it only waits, another thread has its place.
+
+    Returns:
+        Makes a context to wait in; None outside of pools.
+    """
+    return None if _here.pool is None else _here.pool.lend
 
 
 def _after_fork() -> None:

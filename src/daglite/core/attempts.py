@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from daglite.core.call import Call, Outcome
 from daglite.core.events import AttemptFailed, CallParked
+from daglite.core.kernel import Completion
 from daglite.exceptions import AttemptRecord, ExecutionError, describe
 
 __all__ = ["park", "record_failure"]
@@ -40,6 +41,10 @@ def record_failure(call: Call, outcome: Outcome, *, why: str = "") -> None:
 
 async def park(call: Call, seconds: float, reason: str) -> None:
     """Wait *seconds*, holding no thread, no worker and no place in a map's window."""
+    kernel = call.run.kernel
+    if call.run.cancelled:
+        # Whoever runs it sees that next, and ends this wait with all else.
+        await Completion(kernel)
     if seconds <= 0:
         return
     call.run.emit(
@@ -47,10 +52,10 @@ async def park(call: Call, seconds: float, reason: str) -> None:
     )
     crowd = call.crowd
     if crowd is None:
-        await call.run.kernel.sleep(seconds)
+        await kernel.sleep(seconds)
         return
     crowd.parked(1)
     try:
-        await call.run.kernel.sleep(seconds)
+        await kernel.sleep(seconds)
     finally:
         crowd.parked(-1)

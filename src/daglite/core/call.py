@@ -71,7 +71,7 @@ class Call:
         expires: When the whole call must be done, on the kernel's clock; None: never.
         crowd: The map that it is an element of, which is told when it is parked.
         cancelled: Its outcome isn't wanted any more; if it hasn't started it needn't.
-        on_cancel: Called (from any thread) when it is cancelled, to end what it waits for.
+        idle: The function isn't running at the moment: there is nothing to interrupt.
         worker: Name of the thread or process that runs it; set by the backend.
         stack: Where it stood when its time was up, if the backend can tell.
         place: Where it runs; for the backend alone.
@@ -84,7 +84,7 @@ class Call:
     done_before: Outcome | None = None
     """The outcome of an attempt that was made before the chain was entered."""
     expires: float | None = None
-    on_cancel: Callable[[], None] | None = None
+    idle = False
     place: Any = None
     results: list[Any] | None = None
     """Results so far of a map that runs straight: their number is the element."""

@@ -143,6 +143,7 @@ class Crew:
         assert spot is not None
         run, now = self._run, self._run.kernel.now
         until = now() + _SLICE
+        spot.idle = True
         with self._lock:
             work = self._next()
         while work is not None and not (run.stopped or run.cancelled):
@@ -187,7 +188,10 @@ class Crew:
         spot.node_id, spot.index = node.id, frame.index
         spot.target = step = self._steps[node.task]
         args = frame.args or node.args
+        spot.idle = False
         try:
+            if self._run.stopped:
+                return None
             if node.kwnames:
                 spot.args, spot.kwnames = tuple(args), node.kwnames
                 value = spot.invoke()
@@ -196,6 +200,8 @@ class Crew:
         except BaseException as error:
             self._failed(frame, node, None, tuple(args), began, error)
             return None
+        finally:
+            spot.idle = True
         return self._complete(frame, value)
 
     def _gather(self, frame: Frame, node: GatherNode) -> _Work | None:
@@ -239,6 +245,9 @@ class Crew:
                     spot.element = element = len(results)
                     results.append(None)
                 began = now()
+                spot.idle = False
+                if run.stopped:
+                    break
                 try:
                     if kwnames:
                         spot.args, spot.kwnames = args, kwnames
@@ -248,9 +257,10 @@ class Crew:
                 except BaseException as error:
                     self._failed(shared.frame, node, element, args, began, error)
                     return None
+                spot.idle = True
                 finished = 1
         finally:
-            spot.element, spot.kwnames = None, ()
+            spot.element, spot.kwnames, spot.idle = None, (), True
         with lock:
             done = shared.exhausted and shared.finished == len(results)
             if done:

@@ -8,7 +8,12 @@ from typing import final
 from daglite.core.body import carried
 from daglite.core.call import Call
 
-__all__ = ["CurrentCall", "call_on_this_thread", "current_call"]
+__all__ = ["CurrentCall", "Interrupted", "call_on_this_thread", "current_call"]
+
+
+@final
+class Interrupted(BaseException):
+    """Set in a thread whose call isn't wanted any more: not a failure of what runs there."""
 
 
 class _OnThisThread(threading.local):

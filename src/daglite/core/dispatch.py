@@ -12,7 +12,7 @@ import threading
 from typing import final
 
 from daglite.core.call import Call, Outcome
-from daglite.core.current import call_on_this_thread
+from daglite.core.current import Interrupted, call_on_this_thread
 from daglite.core.events import CallAbandoned
 from daglite.core.kernel import Cancelled, Completion
 from daglite.core.protocols import Backend
@@ -28,7 +28,7 @@ def run_here(call: Call) -> Outcome:
     outer, call_on_this_thread.call = call_on_this_thread.call, call
     try:
         outcome.value = call.invoke()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         raise
     except BaseException as error:
         outcome.error = error
@@ -68,6 +68,8 @@ class Dispatch:
         kernel = call.run.kernel
         arrival: Completion[Outcome] = Completion(kernel)
         call.waiter = arrival
+        # A middleware may send the same attempt twice.
+        call.started = None
         kernel.outstanding += 1
         self._backend.submit(call, _post)
         try:

@@ -5,14 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import product, zip_longest
 from math import prod
-from typing import Any
+from typing import Any, final
 
 from daglite.core.graph import MapTaskNode
 from daglite.exceptions import ParameterError
 
-__all__ = ["calls_of", "length_of", "number_of_calls"]
+__all__ = ["OneShot", "calls_of", "length_of", "number_of_calls"]
 
 _END = object()
+
+
+@final
+class OneShot:
+    """
+    Elements from an iterator, which can be gone through once only.
+
+    Raises:
+        ParameterError: (from `iter`) An earlier run has used it up.
+    """
+
+    __slots__ = ("_iterator", "_what")
+
+    def __init__(self, iterator: Iterator[Any], what: str) -> None:
+        self._iterator: Iterator[Any] | None = iterator
+        self._what = what
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator, self._iterator = self._iterator, None
+        if iterator is None:
+            raise ParameterError(
+                f"{self._what} was given an iterator, which an earlier run has used up; "
+                "give it a list, or something else that can be iterated again"
+            )
+        return iterator
 
 
 def calls_of(node: MapTaskNode, args: Sequence[Any]) -> Iterator[tuple[Any, ...]]:

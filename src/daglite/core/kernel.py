@@ -24,6 +24,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from queue import SimpleQueue
 from types import TracebackType
@@ -208,6 +209,8 @@ class Kernel:
         self._forgotten = 0
         self._order = count()
         self._current: Activity[Any] | None = None
+        self.while_waiting: Callable[[], AbstractContextManager[None]] | None = None
+        """Entered while the thread only waits; None: nothing."""
         self.outstanding = 0
         """Calls under way elsewhere, each of which will post a message."""
 
@@ -370,7 +373,8 @@ class Kernel:
         """
         inbox = self._inbox
         if block and not self._ready and inbox.empty():
-            message = self._clock.wait(inbox, self._next_moment(), self.outstanding)
+            with nullcontext() if self.while_waiting is None else self.while_waiting():
+                message = self._clock.wait(inbox, self._next_moment(), self.outstanding)
             if message is not None:
                 message[0](*message[1])
         # No more than have arrived by now, or a fast backend would keep timers waiting.

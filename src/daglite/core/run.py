@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, final
 
 from daglite.core.events import Event, MapProgress, NodeCompleted, NodeFailed, NodeStarted
@@ -75,6 +76,7 @@ class Run:
     """
 
     __slots__ = (
+        "_nested",
         "_started",
         "_told",
         "began",
@@ -96,6 +98,7 @@ class Run:
         self.stopped = False
         self.cancelled = False
         self.began = kernel.now()
+        self._nested: dict[Run, object] = {}
         self._started: dict[NodeId, float] = {}
         self._told: dict[NodeId, float] = {}
 
@@ -103,6 +106,25 @@ class Run:
         """From any thread: have the run end with `RunCancelledError`."""
         self.cancelled = True
         self.kernel.post(_nothing)
+        for run in tuple(self._nested):
+            run.cancel()
+
+    @contextmanager
+    def nesting(self, run: Run, call: Any) -> Iterator[None]:
+        """While *run* is evaluated by *call*, one of ours, it is cancelled with it."""
+        self._nested[run] = call
+        try:
+            if self.cancelled or call.cancelled:
+                run.cancel()
+            yield
+        finally:
+            del self._nested[run]
+
+    def cancel_nested(self, call: object) -> None:
+        """From any thread: cancel the runs that *call* waits for."""
+        for run, caller in tuple(self._nested.items()):
+            if caller is call:
+                run.cancel()
 
     def since(self, moment: float) -> float:
         """Seconds from the run's begin to *moment* of the kernel's clock."""

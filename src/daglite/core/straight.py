@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, final
 
 from daglite.core.call import Call, Outcome, Target
-from daglite.core.current import call_on_this_thread
+from daglite.core.current import Interrupted, call_on_this_thread
 from daglite.core.elements import calls_of, number_of_calls
 from daglite.core.engine import Engine
 from daglite.core.failures import error_of_call, error_of_node
@@ -138,7 +138,7 @@ class _Straight:
                     value = spot.invoke()
                 else:
                     value = step.body(*args)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Interrupted):
                 raise
             except BaseException as error:
                 raised = error
@@ -199,7 +199,7 @@ class _Straight:
                 self._watched(node, calls, at, results, total)
             else:
                 self._plain(calls, at, results)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             raise
         except BaseException as error:
             raised = error

@@ -14,7 +14,6 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
 )
 from datetime import timedelta
@@ -24,7 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar, final
 from typing_extensions import ParamSpec
 
 from daglite._codec import function_from_state, function_state
-from daglite.core.elements import length_of
+from daglite.core.elements import OneShot, length_of
 from daglite.core.future import BaseTaskFuture
 from daglite.core.gather import PLAIN, gather
 from daglite.core.graph import MapMode, MapTaskNode, TaskNode, new_id
@@ -34,7 +33,7 @@ from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, policies_fro
 from daglite.policies.base import NOT_GIVEN
 from daglite.policies.options import BackoffOption, MiddlewareOption
 
-__all__ = ["MapTaskFuture", "OneShot", "Task", "TaskFuture", "checked_name", "checked_tags"]
+__all__ = ["MapTaskFuture", "Task", "TaskFuture", "checked_name", "checked_tags"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,31 +41,6 @@ R_co = TypeVar("R_co", covariant=True)
 V_contra = TypeVar("V_contra", contravariant=True)
 S = TypeVar("S")
 E = TypeVar("E")
-
-
-@final
-class OneShot:
-    """
-    Elements from an iterator, which can be gone through once only.
-
-    Raises:
-        ParameterError: (from `iter`) An earlier run has used it up.
-    """
-
-    __slots__ = ("_iterator", "_what")
-
-    def __init__(self, iterator: Iterator[Any], what: str) -> None:
-        self._iterator: Iterator[Any] | None = iterator
-        self._what = what
-
-    def __iter__(self) -> Iterator[Any]:
-        iterator, self._iterator = self._iterator, None
-        if iterator is None:
-            raise ParameterError(
-                f"{self._what} was given an iterator, which an earlier run has used up; "
-                "give it a list, or something else that can be iterated again"
-            )
-        return iterator
 
 
 @final
