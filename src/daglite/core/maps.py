@@ -82,7 +82,7 @@ class MapRun:
         timeout = step.policies.timeout
         # A total runs while a call waits for a place: no more shall wait than must.
         self._fixed = timeout is not None and timeout.total is not None
-        self._mark = engine.run.kernel.now()
+        self._ran = 0.0
         self._marked = 0
 
     def take_over(
@@ -181,6 +181,7 @@ class MapRun:
             assert call.element is not None
             self.results[call.element] = outcome.value
             self._finished += 1
+            self._ran += outcome.ran
             self._engine.run.tell_progress(self.node, self._finished, self.total)
         else:
             self._fail(error_of_call(call, outcome, self.node), call.element)
@@ -202,12 +203,12 @@ class MapRun:
             self._engine.complete(self._frame, self.results)
 
     def _adapt(self) -> None:
-        """Size the window by how many calls ended in the time since it was last looked at."""
-        now = self._engine.run.kernel.now()
+        """Size the window by how long the calls took that ended since it was last looked at."""
         ended = self._finished - self._marked
         if ended >= self._window // 2 and not self._fixed:
-            rate = ended / max(now - self._mark, 1e-6)
-            fits = int(rate * _LATENCY)
+            # Not by when they arrived: a thread that was held up sees many at once.
+            took = max(self._ran / ended, 1e-6)
             least, most = self._slots * _PER_SLOT, self._slots * _MOST_PER_SLOT
+            fits = int(self._slots * _LATENCY / took)
             self._window = min(max(fits, least), most, self._window * 4)
-            self._mark, self._marked = now, self._finished
+            self._ran, self._marked = 0.0, self._finished
