@@ -7,7 +7,8 @@ It guards against use as if it were the value, and pickles without recursion.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar, final
+from weakref import WeakValueDictionary
 
 from daglite.core.graph import GraphNode, Node, NodeId, TaskInfo
 
@@ -74,11 +75,49 @@ class BaseTaskFuture(Node, Generic[R_co]):
         )
 
 
-Record = tuple[type[Any], tuple[Any, ...], tuple[int, ...], tuple[Any, ...]]
-"""A node: its class, its arguments with places of records for its inputs, `refs`, its parts."""
+@final
+class _Record:
+    """A node as it is pickled: its inputs are named by their ids, `made` is the loaded node."""
+
+    __slots__ = ("__weakref__", "args", "cls", "id", "made", "refs", "rest")
+
+    def __init__(
+        self,
+        cls: type[Any],
+        node_id: NodeId,
+        args: tuple[Any, ...],
+        refs: tuple[int, ...],
+        rest: tuple[Any, ...],
+    ) -> None:
+        self.cls = cls
+        self.id = node_id
+        self.args = args
+        self.refs = refs
+        self.rest = rest
+        self.made: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Record, (self.cls, self.id, self.args, self.refs, self.rest)
+
+    @classmethod
+    def of(cls, node: GraphNode) -> _Record:
+        """The record of *node*; the same one as long as a pickler holds it."""
+        record = _being_pickled.get(node.id)
+        if record is None:
+            args = list(node.args)
+            for i in node.refs:
+                args[i] = args[i].id
+            rest = tuple(getattr(node, part) for part in node.parts)
+            record = cls(type(node), node.id, tuple(args), node.refs, rest)
+            _being_pickled[node.id] = record
+        return record
 
 
-def _flatten(root: Any) -> list[Record]:
+_being_pickled: WeakValueDictionary[NodeId, _Record] = WeakValueDictionary()
+"""So that a node which two futures need is one node again when both are loaded."""
+
+
+def _flatten(root: Any) -> list[_Record]:
     """List *root* and all it needs, inputs first."""
     found: dict[NodeId, GraphNode] = {root.id: root}
     todo = [root]
@@ -87,24 +126,17 @@ def _flatten(root: Any) -> list[Record]:
             if node.id not in found:
                 found[node.id] = node
                 todo.append(node)
-    order = [found[node_id] for node_id in sorted(found)]
-    places = {node.id: place for place, node in enumerate(order)}
-    records: list[Record] = []
-    for node in order:
-        args = list(node.args)
-        for i in node.refs:
-            args[i] = places[args[i].id]
-        rest = tuple(getattr(node, part) for part in node.parts)
-        records.append((type(node), tuple(args), node.refs, rest))
-    return records
+    return [_Record.of(found[node_id]) for node_id in sorted(found)]
 
 
-def _load(records: list[Record]) -> Any:
+def _load(records: list[_Record]) -> Any:
     """Make the nodes anew, under ids of this process."""
-    made: list[Any] = []
-    for cls, given, refs, rest in records:
-        args = list(given)
-        for i in refs:
-            args[i] = made[args[i]]
-        made.append(cls(tuple(args), refs, *rest))
-    return made[-1]
+    made: dict[NodeId, Any] = {}
+    for record in records:
+        if record.made is None:
+            args = list(record.args)
+            for i in record.refs:
+                args[i] = made[args[i]]
+            record.made = record.cls(tuple(args), record.refs, *record.rest)
+        made[record.id] = record.made
+    return made[records[-1].id]

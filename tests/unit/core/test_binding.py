@@ -336,6 +336,17 @@ def test_tasks_pickle() -> None:
     assert evaluate(pickle.loads(pickle.dumps(local)).bind()) == 6
 
 
+def test_futures_pickled_together_share_their_inputs() -> None:
+    """What both need is one node again, and another one with each load."""
+    shared = inc.bind(x=1)
+    text = pickle.dumps([inc.bind(x=shared), (inc.extend(x=[shared, 2]), shared)])
+    one, (two, three) = pickle.loads(text)
+    assert one.args[0] is three
+    assert two.inputs[0].inputs[0] is three
+    assert evaluate([one, two, three]) == [3, [3, 3], 2]
+    assert pickle.loads(text)[1][1] is not three
+
+
 def test_futures_pickle() -> None:
     """With all that they need, under ids of their own."""
     future = total.bind(xs=add.extend(x=[1, 2], y=inc.extend(x=[3])))
