@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 from daglite.core.body import body_of
 from daglite.core.call import Target
@@ -11,7 +11,7 @@ from daglite.core.graph import TaskInfo
 from daglite.core.protocols import Backend, Next
 from daglite.policies import PolicySet
 
-__all__ = ["Compile", "Step"]
+__all__ = ["Step"]
 
 
 @final
@@ -50,7 +50,3 @@ class Step(Target):
         self.enter = enter
         self.bare = bare
         self.straight = (bare or passive) and not self.timed and backend.capabilities.in_place
-
-
-Compile: TypeAlias = Callable[[TaskInfo], Step]
-"""Makes the step of a task; raises `PolicyError` for what the backend can't promise."""
