@@ -6,7 +6,7 @@ Every error that daglite raises::
     │   ├── ParameterError           names, missing, overlapping, not iterable
     │   └── PolicyError              a policy that makes no sense, or that the backend can't keep
     ├── GraphConstructionError       cycle, unknown node, types of an edge
-    ├── SettingsError                file, table, key, line or variable
+    ├── SettingsError                also ValueError; file, table, key, line or variable
     ├── BackendError                 unknown, can't start, missing extra
     ├── SerializationError           what can't be pickled, what can't be loaded
     └── ExecutionError               node_id node_name execution_path attempts original_exception
@@ -74,7 +74,7 @@ class GraphConstructionError(DagliteError):
     """A graph that can't be built: a cycle, an unknown node, types that don't fit."""
 
 
-class SettingsError(DagliteError):
+class SettingsError(DagliteError, ValueError):
     """A setting that can't be read or makes no sense."""
 
 

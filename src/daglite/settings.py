@@ -11,12 +11,13 @@ import difflib
 import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from daglite._units import parse_duration
 from daglite.backends.pool import shared_pools_exist
@@ -76,10 +77,58 @@ class DagliteSettings(BaseModel):
     max_abandoned: int = Field(default=128, ge=1, strict=True)
 
     def __init__(self, **values: Unpack[_Given]) -> None:
-        try:
+        with _refusals():
             super().__init__(**values)
-        except ValidationError as error:
-            raise SettingsError(_message(error)) from error
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """
+        Read a mapping of settings.
+
+        Raises:
+            SettingsError: It makes no sense.
+        """
+        if isinstance(obj, Mapping):
+            # Not every mapping is a dict, and a key that isn't text is an unknown setting.
+            obj = {key if isinstance(key, str) else _shown(key): obj[key] for key in obj}
+        with _refusals():
+            return super().model_validate(obj, **options)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """
+        Read what `model_dump_json` wrote.
+
+        Raises:
+            SettingsError: It isn't JSON, or makes no sense.
+        """
+        with _refusals():
+            return super().model_validate_json(json_data, **options)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; unlike pydantic's, an *update* is checked."""
+        if update is None:
+            return super().model_copy(deep=deep)
+        given = {name: value for name, value in self if name in self.model_fields_set}
+        return self.model_validate({**given, **update})
+
+    def validate(self) -> None:  # type: ignore[override]  # pydantic's has been retired
+        """
+        Check the settings once more, whichever way they were made.
+
+        Raises:
+            SettingsError: A value that can't be.
+        """
+        self.model_validate(dict(self))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise SettingsError(
+            f"settings can't be changed; settings.model_copy(update={{{name!r}: {_shown(value)}}}) "
+            "makes others"
+        )
+
+    def __delattr__(self, name: str) -> None:
+        raise SettingsError("settings can't be changed")
 
     @field_validator("task_timeout", mode="before")
     @classmethod
@@ -154,11 +203,24 @@ def _usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _message(error: ValidationError) -> str:
-    return "; ".join(_complaint(details) for details in error.errors(include_url=False))
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Pydantic's errors as `SettingsError`."""
+    try:
+        yield
+    except ValidationError as error:
+        complaints = [_complaint(details) for details in error.errors(include_url=False)]
+        raise SettingsError("; ".join(complaints)) from error
 
 
 def _complaint(details: Mapping[str, Any]) -> str:
+    if details["type"] == "value_error" and not details["loc"]:
+        # What the constructor has said already.
+        return str(details["ctx"]["error"])
+    if details["type"] == "json_invalid":
+        return f"the settings can't be read: {details['msg']}"
+    if not details["loc"]:
+        return f"settings are made from a mapping of their names; given: {_shown(details['input'])}"
     name = str(details["loc"][0])
     if name not in DagliteSettings.model_fields:
         return _unknown(name)
@@ -176,5 +238,8 @@ def _unknown(name: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."

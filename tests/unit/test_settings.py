@@ -45,8 +45,42 @@ def test_settings_are_values():
     assert hash(settings) == hash(DagliteSettings(max_retries=2, task_timeout=30))
     assert pickle.loads(pickle.dumps(settings)) == settings
     assert DagliteSettings.model_validate_json(settings.model_dump_json()) == settings
-    with pytest.raises(Exception, match="frozen"):
-        settings.max_retries = 3
+
+
+@pytest.mark.parametrize("name", ["max_retries", "colour"])
+def test_settings_cannot_be_changed(name):
+    """Neither by assignment nor by deletion; the message says how to make others."""
+    settings = DagliteSettings(max_retries=2)
+    with pytest.raises(SettingsError, match=rf"model_copy\(update=\{{'{name}': 3\}}\)"):
+        setattr(settings, name, 3)
+    with pytest.raises(SettingsError, match="can't be changed"):
+        delattr(settings, name)
+    assert settings == DagliteSettings(max_retries=2)
+
+
+def test_a_copy_is_checked():
+    """A copy with changes is checked like new settings, and keeps what was given."""
+    settings = DagliteSettings(max_retries=2)
+    for threads in (0, -5):
+        with pytest.raises(SettingsError, match="'max_backend_threads' must be"):
+            settings.model_copy(update={"max_backend_threads": threads})
+    copy = settings.model_copy(update={"task_timeout": "30s"})
+    assert copy == DagliteSettings(max_retries=2, task_timeout=30)
+    assert copy.model_fields_set == {"max_retries", "task_timeout"}
+    assert settings.model_copy() == settings
+
+
+def test_settings_are_checked_once_more():
+    """`validate` finds what went round the checks of the constructor."""
+    assert DagliteSettings().validate() is None
+    with pytest.raises(SettingsError, match="'max_backend_threads' must be .*; given: 0"):
+        DagliteSettings.model_construct(max_backend_threads=0).validate()
+
+
+def test_a_settings_error_is_a_value_error():
+    """Who expects a `ValueError` for a wrong value gets one."""
+    with pytest.raises(ValueError, match="'max_backend_threads' must be"):
+        DagliteSettings(max_backend_threads=0)
 
 
 REFUSED = [
@@ -89,8 +123,25 @@ def test_all_wrong_values_are_named_at_once():
 
 def test_validation_in_other_ways_gives_the_same_error():
     """A mapping that is read from elsewhere is checked in the same words."""
-    with pytest.raises(SettingsError, match="'max_retries' must be"):
+    with pytest.raises(SettingsError, match=r"^setting 'max_retries' must be .*; given: -1$"):
         DagliteSettings.model_validate({"max_retries": -1})
+    with pytest.raises(SettingsError, match=r"^setting 'max_retries' must be .*; given: -1$"):
+        DagliteSettings.model_validate_json('{"max_retries": -1}')
+    with pytest.raises(SettingsError, match="no setting '3'"):
+        DagliteSettings.model_validate({3: 4})
+
+
+@pytest.mark.parametrize("wrong", [3, None, "x", ["max_retries"]])
+def test_what_is_no_mapping_of_settings(wrong):
+    """It is refused, and shown."""
+    with pytest.raises(SettingsError, match="made from a mapping of their names; given: "):
+        DagliteSettings.model_validate(wrong)
+
+
+def test_json_that_cannot_be_read():
+    """It is refused as settings are."""
+    with pytest.raises(SettingsError, match="the settings can't be read: Invalid JSON"):
+        DagliteSettings.model_validate_json("{")
 
 
 def test_a_long_value_is_shortened():
@@ -98,6 +149,17 @@ def test_a_long_value_is_shortened():
     with pytest.raises(SettingsError) as caught:
         DagliteSettings(max_retries="9" * 1000)
     assert len(str(caught.value)) < 200
+
+
+def test_a_value_without_a_repr():
+    """The message is made even where the value's own repr fails."""
+
+    class Rude:
+        def __repr__(self):
+            raise RuntimeError
+
+    with pytest.raises(SettingsError, match="'max_retries' must be .* given: a Rude"):
+        DagliteSettings(max_retries=Rude())
 
 
 def test_a_misspelt_setting_is_recognised():
