@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import signal
 import threading
 
 import pytest
@@ -117,3 +120,22 @@ def test_the_cap_holds_for_runs_at_once(gate: threading.Event) -> None:
     late = [error for error in errors if isinstance(error, TaskTimeoutError)]
     assert len(late) <= 5
     backend.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_while_a_lock_is_held() -> None:
+    """The child doesn't wait for a thread that it doesn't have."""
+    backend = SequentialBackend()
+    with backend._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            timed = here.with_options(timeout=WAIT)
+            os._exit(evaluate(timed.bind(), default_backend=backend))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_pickle() -> None:
+    """The cap goes with it."""
+    backend = SequentialBackend(max_abandoned=7)
+    assert pickle.loads(pickle.dumps(backend)).max_abandoned == 7

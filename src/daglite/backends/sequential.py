@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from functools import partial
 from typing import final
+from weakref import WeakSet
 
 from daglite.backends.pool import Abandoned, ThreadPool
 from daglite.core.call import Call
@@ -30,17 +33,21 @@ class SequentialBackend:
     slots: int = 1
 
     def __init__(self, *, max_abandoned: int = 128) -> None:
-        self._max_abandoned = max_abandoned
-        self._lock = threading.Lock()
+        self.max_abandoned = max_abandoned
+        self._renew_lock()
         self._helpers: dict[Run, ThreadPool] = {}
         self._idle: list[ThreadPool] = []
         self._abandoned = Abandoned()
+        _backends.add(self)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return "SequentialBackend()"
 
-    def __reduce__(self) -> tuple[type[SequentialBackend], tuple[()]]:
-        return SequentialBackend, ()
+    def __reduce__(self) -> tuple[partial[SequentialBackend], tuple[()]]:
+        return partial(SequentialBackend, max_abandoned=self.max_abandoned), ()
 
     def submit(self, call: Call, done: Done) -> None:
         """Run the timed *call* on the run's helper thread."""
@@ -83,9 +90,22 @@ class SequentialBackend:
                     if self._idle
                     else ThreadPool(
                         1,
-                        max_abandoned=self._max_abandoned,
+                        max_abandoned=self.max_abandoned,
                         name="daglite-helper",
                         shared=self._abandoned,
                     )
                 )
             return helper
+
+
+_backends: WeakSet[SequentialBackend] = WeakSet()
+
+
+def _after_fork() -> None:
+    """Another thread may hold a lock at the moment of the fork, and isn't in the child."""
+    for backend in tuple(_backends):
+        backend._renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
