@@ -29,6 +29,9 @@ class Planner:
         find: Gives a backend by its name, or the backend that it is given.
         policies: Defaults, which fill what the tasks leave open.
         overrides: The last word over the tasks.
+
+    Raises:
+        SettingsError: *settings* has a value that can't be.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Planner:
         policies: PolicySet | None = None,
         overrides: PolicySet | None = None,
     ) -> None:
+        settings.validate()
         self._default_backend = default_backend
         self._find = find
         self._weaker = [("settings", _of_settings(settings))]

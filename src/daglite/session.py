@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any, final, get_args
+from typing import Any, TypeAlias, final, get_args
+from weakref import WeakSet
 
 from daglite._clock import Clock, SystemClock
 from daglite.backends.pool import slot_lender
@@ -44,6 +46,12 @@ _process = [os.urandom(8).hex()]
 """What tells this process's runs from those of all others, on any machine."""
 
 _SILENT = Listeners(())
+
+_PlannerKey: TypeAlias = tuple[DagliteSettings, str | int]
+"""Settings, and the default backend by its name or its id."""
+
+_PLANNERS = 64
+"""How many planners a session keeps."""
 
 
 @final
@@ -107,8 +115,14 @@ class Session:
         self._defaults = defaults
         self._clock: Clock = SystemClock() if clock is None else clock
         self._own_threads: ThreadBackend | None = None
-        self._planners: dict[tuple[int, Any], tuple[DagliteSettings, Planner]] = {}
+        self._planners: dict[_PlannerKey, Planner] = {}
+        self._sizes = (0, 0)
         self._closed = False
+        self._renew_lock()
+        _sessions.add(self)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
     def evaluate(
         self, expr: Any, options: Options, on_run: Callable[[Run], None] | None = None
@@ -168,19 +182,32 @@ class Session:
         passing = not isinstance(backend, str) and backend is not defaults.default_backend
         if policies is not None or overrides is not None or passing:
             return Planner(settings, backend, self._finder(settings), policies, overrides)
-        key = (id(settings), backend if isinstance(backend, str) else id(backend))
-        known = self._planners.get(key)
-        if known is None:
-            planner = Planner(settings, backend, self._finder(settings))
-            # The settings are kept so that their id stays theirs.
-            known = self._planners[key] = (settings, planner)
-            if len(self._planners) > 64:
-                del self._planners[next(iter(self._planners))]
-        return known[1]
+        key = (settings, backend if isinstance(backend, str) else id(backend))
+        planner = self._planners.get(key)
+        return self._kept_planner(key, settings, backend) if planner is None else planner
+
+    def _kept_planner(
+        self, key: _PlannerKey, settings: DagliteSettings, backend: str | Backend
+    ) -> Planner:
+        planner = Planner(settings, backend, self._finder(settings))
+        sizes = settings.threads, settings.max_abandoned
+        # Dropped when the lock is free again: what a plan holds may do anything as it ends.
+        dropped: object = None
+        with self._lock:
+            if self._closed:
+                return planner
+            if sizes != self._sizes:
+                # A plan holds its pool, and pools of other sizes shall end.
+                dropped, self._planners, self._sizes = self._planners, {}, sizes
+            elif len(self._planners) >= _PLANNERS:
+                dropped = self._planners.pop(next(iter(self._planners)))
+            kept = self._planners.setdefault(key, planner)
+        del dropped
+        return kept
 
     def _finder(self, settings: DagliteSettings) -> Callable[[str | Backend], Backend]:
         def find(wanted: str | Backend) -> Backend:
-            if wanted == "threading" and self._defaults.settings is settings:
+            if wanted == "threading" and self._defaults.settings == settings:
                 return self._threads(settings)
             return find_backend(
                 wanted, threads=settings.threads, max_abandoned=settings.max_abandoned
@@ -189,16 +216,19 @@ class Session:
         return find
 
     def _threads(self, settings: DagliteSettings) -> ThreadBackend:
-        if self._own_threads is None:
-            self._own_threads = ThreadBackend(
-                settings.threads, max_abandoned=settings.max_abandoned
-            )
-        return self._own_threads
+        with self._lock:
+            if self._own_threads is None:
+                self._own_threads = ThreadBackend(
+                    settings.threads, max_abandoned=settings.max_abandoned
+                )
+            return self._own_threads
 
     def close(self) -> None:
         """Give back what the session made; it evaluates nothing any more."""
-        self._closed = True
-        self._planners.clear()
+        with self._lock:
+            self._closed = True
+            dropped, self._planners = self._planners, {}
+        del dropped
         if self._own_threads is not None:
             self._own_threads.close()
 
@@ -301,9 +331,14 @@ def _listed(callbacks: Any) -> tuple[object, ...]:
     return listed
 
 
+_sessions: WeakSet[Session] = WeakSet()
+
+
 def _after_fork() -> None:
-    """The child's runs aren't the parent's."""
+    """The child's runs aren't the parent's, and who held a lock there isn't here."""
     _process[0] = os.urandom(8).hex()
+    for session in tuple(_sessions):
+        session._renew_lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -37,6 +38,9 @@ def work(x: Any = 0) -> Any:
 @task
 def thread() -> str:
     return f":{threading.current_thread().name}"
+
+
+ident = task(lambda: threading.get_ident(), name="ident")
 
 
 @pytest.mark.parametrize(
@@ -190,11 +194,92 @@ def test_the_same_future_again(lab: Lab) -> None:
 
 
 def test_many_settings_in_one_session() -> None:
-    """Plans are kept for some of them only."""
+    """Plans are kept for some of them only, and for one size of the thread pool."""
     session = Session(Options(), VirtualClock())
-    for number in range(1, 70):
-        settings = DagliteSettings(max_abandoned=number)
+    for number in range(70):
+        settings = DagliteSettings(max_retries=number)
         assert session.evaluate(work.bind(x=number), Options(settings=settings)) == number
     assert len(session._planners) == 64
+    for number in range(1, 5):
+        settings = DagliteSettings(max_backend_threads=number)
+        assert session.evaluate(work.bind(x=number), Options(settings=settings)) == number
+        assert len(session._planners) == 1
     session.close()
     session.close()
+
+
+def test_equal_settings_are_the_same() -> None:
+    """Whether they are one object or two."""
+    settings = DagliteSettings(max_backend_threads=1)
+    with evaluate.context(settings=settings, default_backend="threading") as ctx:
+        own = ctx.evaluate(thread.bind())
+        assert "daglite" in own
+        copy = settings.model_copy()
+        workers = {ctx.evaluate(ident.bind(), settings=s) for s in (settings, copy, None)}
+        assert len(workers) == 1
+
+
+def test_settings_that_went_round_the_checks() -> None:
+    """A run doesn't begin with them."""
+    wrong = DagliteSettings.model_construct(max_backend_threads=0)
+    with pytest.raises(SettingsError, match="'max_backend_threads' must be"):
+        evaluate(work.bind(), settings=wrong)
+    with pytest.raises(SettingsError, match="'max_backend_threads' must be"):
+        evaluate(work.bind(), settings=wrong, policies=PolicySet(retry=1))
+
+
+def test_many_settings_on_many_threads() -> None:
+    """What a session keeps of them isn't torn."""
+    session = Session(Options())
+    errors: list[BaseException] = []
+    together = threading.Barrier(6)
+
+    def run() -> None:
+        together.wait(10)
+        try:
+            for number in range(150):
+                settings = DagliteSettings(
+                    max_retries=number % 70, max_backend_threads=1 + number // 140
+                )
+                assert session.evaluate(work.bind(x=number), Options(settings=settings)) == number
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(30)
+    session.close()
+    assert not errors
+
+
+def test_threads_at_once_share_the_pool_of_their_context() -> None:
+    """It has one, whoever asks first."""
+    settings = DagliteSettings(max_backend_threads=1)
+    session = Session(Options(settings=settings))
+    together = threading.Barrier(6)
+    found: list[object] = []
+
+    def ask() -> None:
+        together.wait(10)
+        found.append(session._threads(settings))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(30)
+    session.close()
+    assert len(set(map(id, found))) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_while_the_lock_is_held() -> None:
+    """The child doesn't wait for a thread that it doesn't have."""
+    session = Session(Options(), VirtualClock())
+    with session._lock:
+        child = os.fork()
+        if not child:
+            os._exit(session.evaluate(work.bind(x=0), Options()))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
