@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from typing_extensions import Self, Unpack
 
 from daglite._units import parse_duration
-from daglite.backends.pool import shared_pools_exist
+from daglite.backends.registry import size_shared_pool
+from daglite.backends.threads import usual_threads
 from daglite.exceptions import SettingsError
 
 __all__ = ["DagliteSettings", "get_global_settings", "set_global_settings"]
@@ -112,7 +113,8 @@ class DagliteSettings(BaseModel):
         given = {name: value for name, value in self if name in self.model_fields_set}
         return self.model_validate({**given, **update})
 
-    def validate(self) -> None:  # type: ignore[override]  # pydantic's has been retired
+    # Pydantic's own, a class method, has been retired.
+    def validate(self) -> None:  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride]
         """
         Check the settings once more, whichever way they were made.
 
@@ -146,13 +148,9 @@ class DagliteSettings(BaseModel):
         """
         Number of threads of the shared pool, from 1.
 
-        Without `max_backend_threads` it is min(32, CPUs that this process may use + 4), which
-        is what `concurrent.futures.ThreadPoolExecutor` takes: a few more than CPUs, because
-        tasks on threads mostly wait.
+        Without `max_backend_threads` it is min(32, CPUs that this process may use + 4).
         """
-        if self.max_backend_threads is not None:
-            return self.max_backend_threads
-        return min(32, _usable_cpus() + 4)
+        return usual_threads() if self.max_backend_threads is None else self.max_backend_threads
 
 
 _lock = threading.Lock()
@@ -172,11 +170,11 @@ def set_global_settings(settings: DagliteSettings) -> None:
     """
     Make *settings* those of the process, for every run that starts from now on.
 
-    A thread pool that exists keeps its size: a `UserWarning` says so where *settings* want
-    another one.
+    Where the shared thread pool exists in another size, a `UserWarning` says so: runs that start
+    from now on get a new pool, and the old one ends with the last run that uses it.
 
     Raises:
-        SettingsError: *settings* is no `DagliteSettings`.
+        SettingsError: *settings* is no `DagliteSettings`, or has a value that can't be.
     """
     global _current
     if not isinstance(settings, DagliteSettings):
@@ -184,23 +182,19 @@ def set_global_settings(settings: DagliteSettings) -> None:
             f"set_global_settings takes a DagliteSettings; given: {_shown(settings)}. "
             f"Write set_global_settings(DagliteSettings(max_backend_threads=8))"
         )
+    settings.validate()
     with _lock:
-        before, _current = _current or DagliteSettings(), settings
-    if settings.threads != before.threads and shared_pools_exist():
+        _current = settings
+        old = size_shared_pool(settings.max_backend_threads, settings.max_abandoned)
+    if old is not None:
         warnings.warn(
-            f"the shared thread pool already exists with {before.threads} threads; "
-            f"max_backend_threads={settings.max_backend_threads} takes effect only for pools "
-            f"made later, so set it before the first run",
+            f"the shared thread pool already exists, with {old.slots} threads and "
+            f"max_abandoned={old.max_abandoned}; runs that have begun keep it, and runs that "
+            f"start from now on share a new one, with {settings.threads} threads and "
+            f"max_abandoned={settings.max_abandoned}; set this before the first run",
             UserWarning,
             stacklevel=2,
         )
-
-
-def _usable_cpus() -> int:
-    # A container or `taskset` may leave this process fewer CPUs than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -243,3 +237,13 @@ def _shown(value: object) -> str:
     except Exception:
         text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _after_fork() -> None:
+    """Another thread may hold the lock at the moment of the fork, and isn't in the child."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import random
 import subprocess
 import sys
@@ -310,3 +311,9 @@ def test_sizes_that_cannot_be(wrong: Any) -> None:
         ThreadBackend(wrong)
     with pytest.raises(BackendError, match="max_abandoned is a number from 1"):
         ThreadBackend(1, max_abandoned=wrong)
+
+
+def test_pickle() -> None:
+    """Its sizes go with it."""
+    backend = pickle.loads(pickle.dumps(ThreadBackend(3, max_abandoned=7)))
+    assert (backend.slots, backend.max_abandoned) == (3, 7)

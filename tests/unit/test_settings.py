@@ -2,15 +2,19 @@
 Settings: what holds for a process, checked when it is written down.
 """
 
+import gc
 import os
 import pickle
 import threading
 import warnings
+import weakref
 from datetime import timedelta
 
 import pytest
 
+from daglite import evaluate, find_backend, task
 from daglite import settings as module
+from daglite.backends import registry
 from daglite.exceptions import SettingsError
 from daglite.settings import DagliteSettings, get_global_settings, set_global_settings
 
@@ -19,7 +23,7 @@ from daglite.settings import DagliteSettings, get_global_settings, set_global_se
 def fresh(monkeypatch):
     """Each test begins with a process that has no settings and no pools."""
     monkeypatch.setattr(module, "_current", None)
-    monkeypatch.setattr(module, "shared_pools_exist", lambda: False)
+    monkeypatch.setattr(registry, "_shared", registry._Shared())
 
 
 def test_the_defaults():
@@ -73,7 +77,7 @@ def test_a_copy_is_checked():
 def test_settings_are_checked_once_more():
     """`validate` finds what went round the checks of the constructor."""
     assert DagliteSettings().validate() is None
-    with pytest.raises(SettingsError, match="'max_backend_threads' must be .*; given: 0"):
+    with pytest.raises(SettingsError, match=r"'max_backend_threads' must be .*; given: 0"):
         DagliteSettings.model_construct(max_backend_threads=0).validate()
 
 
@@ -158,7 +162,7 @@ def test_a_value_without_a_repr():
         def __repr__(self):
             raise RuntimeError
 
-    with pytest.raises(SettingsError, match="'max_retries' must be .* given: a Rude"):
+    with pytest.raises(SettingsError, match=r"'max_retries' must be .* given: a Rude"):
         DagliteSettings(max_retries=Rude())
 
 
@@ -243,19 +247,80 @@ def test_only_settings_can_be_global_settings(wrong):
     assert get_global_settings() is before
 
 
-def test_a_new_size_after_the_pool_exists_is_a_warning(monkeypatch):
-    """Who sets the size too late is told so, at the line that did it, and it holds from then."""
-    monkeypatch.setattr(module, "shared_pools_exist", lambda: True)
-    size = DagliteSettings().threads + 1
-    with pytest.warns(UserWarning, match="takes effect only for pools made later") as caught:
-        set_global_settings(DagliteSettings(max_backend_threads=size))
+def test_settings_with_wrong_values_never_become_global():
+    """However they came by them."""
+    with pytest.raises(SettingsError, match="'max_backend_threads' must be"):
+        set_global_settings(DagliteSettings.model_construct(max_backend_threads=0))
+    assert get_global_settings() == DagliteSettings()
+
+
+def test_another_size_while_the_pool_exists_is_a_warning():
+    """It tells which pool there is and which there will be, at the line that asked for it."""
+    set_global_settings(DagliteSettings(max_backend_threads=6))
+    old = find_backend("threading")
+    with pytest.warns(UserWarning, match=r"with 6 threads .* with 2 threads") as caught:
+        set_global_settings(DagliteSettings(max_backend_threads=2))
     assert caught[0].filename == __file__
-    assert get_global_settings().threads == size
+    assert (old.slots, find_backend("threading").slots) == (6, 2)
 
 
-def test_the_same_size_after_the_pool_exists_is_no_warning(monkeypatch):
+def test_another_cap_while_the_pool_exists_is_a_warning():
+    """The cap on abandoned calls belongs to the pool too."""
+    find_backend("threading")
+    with pytest.warns(UserWarning, match=r"max_abandoned=128; .* max_abandoned=7;"):
+        set_global_settings(DagliteSettings(max_abandoned=7))
+    assert find_backend("threading").max_abandoned == 7
+
+
+def test_no_pool_no_warning():
+    """Nobody is warned of a pool that was never made, nor twice of the same one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for threads in (6, 3, 5):
+            set_global_settings(DagliteSettings(max_backend_threads=threads))
+    find_backend("threading")
+    with pytest.warns(UserWarning, match="with 5 threads"):
+        set_global_settings(DagliteSettings(max_backend_threads=4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        set_global_settings(DagliteSettings(max_backend_threads=3))
+
+
+def test_the_same_size_while_the_pool_exists_is_no_warning():
     """Other settings take effect at once, so there is nothing to warn of."""
-    monkeypatch.setattr(module, "shared_pools_exist", lambda: True)
+    pool = find_backend("threading")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         set_global_settings(DagliteSettings(max_retries=2))
+        set_global_settings(DagliteSettings(max_backend_threads=pool.slots))
+    assert find_backend("threading") is pool
+
+
+def test_a_pool_of_another_size_ends():
+    """Runs take the new pool; the old one is gone when no run uses it any more."""
+    one = task(lambda: 1, name="one").bind()
+    set_global_settings(DagliteSettings(max_backend_threads=6))
+    assert evaluate(one, default_backend="threading") == 1
+    old = weakref.ref(find_backend("threading"))
+    assert old() is not None
+    with pytest.warns(UserWarning, match="with 6 threads"):
+        set_global_settings(DagliteSettings(max_backend_threads=2))
+    assert evaluate(one, default_backend="threading") == 1
+    gc.collect()
+    assert old() is None
+    assert find_backend("threading").slots == 2
+    for threads in (7, 8, 9):
+        settings = DagliteSettings(max_backend_threads=threads)
+        assert evaluate(one, default_backend="threading", settings=settings) == 1
+        gc.collect()
+        assert set(registry._shared.pools) == {(2, 128), (threads, 128)}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_while_the_lock_is_held():
+    """The child doesn't wait for a thread that it doesn't have."""
+    with module._lock:
+        child = os.fork()
+        if not child:
+            os._exit(get_global_settings() != DagliteSettings())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

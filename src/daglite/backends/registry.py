@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
-from daglite.backends.pool import shared_pool
 from daglite.backends.sequential import SequentialBackend
-from daglite.backends.threads import ThreadBackend
+from daglite.backends.threads import ThreadBackend, usual_threads
 from daglite.core.protocols import Backend
 from daglite.exceptions import BackendError
 
-__all__ = ["GROUP", "available_backends", "find_backend"]
+__all__ = ["GROUP", "available_backends", "find_backend", "size_shared_pool"]
 
 GROUP: Final = "daglite.backends"
 """Entry points of this group name something that makes a `Backend` when called."""
@@ -22,22 +23,41 @@ GROUP: Final = "daglite.backends"
 _ALIASES: Final = {"synchronous": "sequential"}
 _LATER: Final = ("process", "multiprocessing", "asyncio", "dask", "ray")
 
-_lock = threading.Lock()
-_plugins: dict[str, Backend] = {}
-_sequential: dict[int, SequentialBackend] = {}
-_threading: dict[tuple[int, int], ThreadBackend] = {}
+
+class _Shared:
+    """
+    The backends that this process's runs share.
+
+    The pool of the process's own size is kept.  One of another size, which a run's settings ask
+    for, or which was the process's until its size was changed, ends when no run uses it any more.
+    """
+
+    def __init__(self) -> None:
+        self.renew_lock()
+        self.threads: int | None = None
+        self.max_abandoned = 128
+        self.kept: ThreadBackend | None = None
+        self.pools: WeakValueDictionary[tuple[int, int], ThreadBackend] = WeakValueDictionary()
+        self.sequential: dict[int, SequentialBackend] = {}
+        self.plugins: dict[str, Backend] = {}
+
+    def renew_lock(self) -> None:
+        self.lock = threading.Lock()
+
+
+_shared = _Shared()
 
 
 def find_backend(
-    wanted: str | Backend | None, *, threads: int = 4, max_abandoned: int = 128
+    wanted: str | Backend | None, *, threads: int | None = None, max_abandoned: int | None = None
 ) -> Backend:
     """
     The backend of that name.
 
     Args:
         wanted: A name, a backend (returned as it is), or None for ``"sequential"``.
-        threads: Size of the process's shared thread pool.
-        max_abandoned: See `ThreadBackend`.
+        threads: Size of the shared pool of ``"threading"``; None: as the global settings say.
+        max_abandoned: See `ThreadBackend`; None: as the global settings say.
 
     Raises:
         BackendError: No backend has that name, or one can't be loaded.
@@ -48,16 +68,9 @@ def find_backend(
         return _checked(wanted, repr(wanted))
     name = _ALIASES.get(wanted, wanted)
     if name == "sequential":
-        with _lock:
-            if max_abandoned not in _sequential:
-                _sequential[max_abandoned] = SequentialBackend(max_abandoned=max_abandoned)
-            return _sequential[max_abandoned]
+        return _sequential(max_abandoned)
     if name == "threading":
-        key = (threads, max_abandoned)
-        with _lock:
-            if key not in _threading:
-                _threading[key] = ThreadBackend.on(shared_pool(*key))
-            return _threading[key]
+        return _threading(threads, max_abandoned)
     return _plugin(name)
 
 
@@ -67,15 +80,60 @@ def available_backends() -> tuple[str, ...]:
     return tuple(dict.fromkeys(("sequential", "threading", *sorted(offered))))
 
 
+def size_shared_pool(threads: int | None, max_abandoned: int) -> ThreadBackend | None:
+    """
+    Set the sizes of the process's pool for runs to come; None: as many threads as is usual.
+
+    Return the pool that exists in another size: it ends when no run uses it any more.
+    """
+    with _shared.lock:
+        _shared.threads, _shared.max_abandoned = threads, max_abandoned
+        kept = _shared.kept
+        wanted = (usual_threads() if threads is None else threads, max_abandoned)
+        if kept is None or (kept.slots, kept.max_abandoned) == wanted:
+            return None
+        _shared.kept = None
+        return kept
+
+
+def _sequential(max_abandoned: int | None) -> SequentialBackend:
+    with _shared.lock:
+        cap = _shared.max_abandoned if max_abandoned is None else max_abandoned
+        if cap not in _shared.sequential:
+            _shared.sequential[cap] = SequentialBackend(max_abandoned=cap)
+        return _shared.sequential[cap]
+
+
+def _threading(threads: int | None, max_abandoned: int | None) -> ThreadBackend:
+    with _shared.lock:
+        own = usual_threads() if _shared.threads is None else _shared.threads, _shared.max_abandoned
+        key = (
+            own[0] if threads is None else threads,
+            own[1] if max_abandoned is None else max_abandoned,
+        )
+        found = _shared.pools.get(key)
+        if found is None:
+            found = _shared.pools[key] = ThreadBackend.shared(*key)
+        if key == own:
+            _shared.kept = found
+        return found
+
+
 def _plugin(name: str) -> Backend:
-    with _lock:
-        backend = _plugins.get(name)
-        if backend is None:
-            points = entry_points(group=GROUP, name=name)
-            if not points:
-                raise BackendError(_unknown(name))
-            backend = _plugins[name] = _loaded(next(iter(points)))
-        return backend
+    with _shared.lock:
+        known = _shared.plugins.get(name)
+    if known is not None:
+        return known
+    points = entry_points(group=GROUP, name=name)
+    if not points:
+        raise BackendError(_unknown(name))
+    # Not under the lock: what makes a backend may ask for another one.
+    made = _loaded(next(iter(points)))
+    with _shared.lock:
+        first = _shared.plugins.setdefault(name, made)
+    if first is not made:
+        made.close()
+    return first
 
 
 def _loaded(point: EntryPoint) -> Backend:
@@ -105,3 +163,8 @@ def _unknown(name: str) -> str:
     close = get_close_matches(name, [*known, *_ALIASES], n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"there is no backend {name!r}; {hint}known are {', '.join(known)}"
+
+
+if hasattr(os, "register_at_fork"):
+    # Another thread may hold it at the moment of the fork, and isn't in the child.
+    os.register_at_fork(after_in_child=lambda: _shared.renew_lock())

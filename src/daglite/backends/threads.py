@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import weakref
+from functools import partial
 from typing import final
 
 from daglite.backends.pool import ThreadPool
@@ -11,7 +13,20 @@ from daglite.core.protocols import Capabilities, Done
 from daglite.core.run import Run
 from daglite.exceptions import BackendError
 
-__all__ = ["ThreadBackend"]
+__all__ = ["ThreadBackend", "usual_threads"]
+
+
+def usual_threads() -> int:
+    """
+    Number of threads where nobody says another: min(32, CPUs that this process may use + 4).
+
+    It is what `concurrent.futures.ThreadPoolExecutor` takes: a few more than CPUs, because
+    tasks on threads mostly wait.
+    """
+    # A container or `taskset` may leave this process fewer CPUs than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return min(32, len(os.sched_getaffinity(0)) + 4)
+    return min(32, (os.cpu_count() or 1) + 4)
 
 
 @final
@@ -37,22 +52,24 @@ class ThreadBackend:
         for field, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BackendError(f"ThreadBackend: {field} is a number from 1 up, not {value!r}")
+        self.max_abandoned = max_abandoned
         self._pool = ThreadPool(max_workers, max_abandoned=max_abandoned)
+        self._shared = False
         # Whoever forgets to close it leaves no idle threads behind.
         weakref.finalize(self, self._pool.close)
 
     @classmethod
-    def on(cls, pool: ThreadPool) -> ThreadBackend:
-        """A backend on a pool that others use too."""
-        backend = cls.__new__(cls)
-        backend._pool = pool
+    def shared(cls, max_workers: int, max_abandoned: int) -> ThreadBackend:
+        """A backend that nobody closes for the others: its pool ends when nobody has it."""
+        backend = cls(max_workers, max_abandoned=max_abandoned)
+        backend._shared = True
         return backend
 
     def __repr__(self) -> str:
         return f"ThreadBackend(max_workers={self.slots})"
 
-    def __reduce__(self) -> tuple[type[ThreadBackend], tuple[int]]:
-        return ThreadBackend, (self.slots,)
+    def __reduce__(self) -> tuple[partial[ThreadBackend], tuple[int]]:
+        return partial(ThreadBackend, max_abandoned=self.max_abandoned), (self.slots,)
 
     @property
     def slots(self) -> int:
@@ -85,5 +102,6 @@ class ThreadBackend:
         return self._pool.stack_of(call)
 
     def close(self) -> None:
-        """Start nothing more; idle threads end."""
-        self._pool.close()
+        """Start nothing more; idle threads end. The pool that runs share isn't closed."""
+        if not self._shared:
+            self._pool.close()

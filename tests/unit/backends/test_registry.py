@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from daglite import SequentialBackend, ThreadBackend, evaluate, find_backend, task
+from daglite import (
+    DagliteSettings,
+    SequentialBackend,
+    ThreadBackend,
+    evaluate,
+    find_backend,
+    get_global_settings,
+    task,
+)
 from daglite.backends import registry
 from daglite.backends.registry import available_backends
 from daglite.core.protocols import Backend
 from daglite.exceptions import BackendError
 
 PLUGIN = """
-from daglite import SequentialBackend
+from daglite import SequentialBackend, find_backend
 made = []
 
 def good():
@@ -26,6 +35,15 @@ def broken():
 
 def nothing():
     return object()
+
+def asks():
+    return find_backend("threading", threads=1)
+
+def twice():
+    made.append(SequentialBackend())
+    if len(made) < 2:
+        find_backend("twice")
+    return made[-1]
 """
 
 POINTS = """
@@ -33,6 +51,8 @@ POINTS = """
 good = daglite_plugin:good
 broken = daglite_plugin:broken
 nothing = daglite_plugin:nothing
+asks = daglite_plugin:asks
+twice = daglite_plugin:twice
 gone = daglite_plugin_that_is_gone:make
 """
 
@@ -46,7 +66,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: daglite-plugin\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(POINTS)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setattr(registry, "_shared", registry._Shared())
 
 
 @pytest.mark.parametrize("name", ["sequential", "synchronous"])
@@ -67,6 +87,44 @@ def test_threading() -> None:
     found = find_backend("threading", threads=3)
     assert isinstance(found, ThreadBackend)
     assert (found.slots, repr(found)) == (3, "ThreadBackend(max_workers=3)")
+
+
+def test_threading_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a size it is the pool that runs use, as the global settings size it."""
+    monkeypatch.setattr(registry, "_shared", registry._Shared())
+    assert find_backend("threading") is find_backend("threading", threads=DagliteSettings().threads)
+    registry.size_shared_pool(3, 9)
+    found = find_backend("threading")
+    assert isinstance(found, ThreadBackend)
+    assert (found.slots, found.max_abandoned) == (3, 9)
+    assert found is find_backend("threading", threads=3, max_abandoned=9)
+    sequential = find_backend("sequential")
+    assert isinstance(sequential, SequentialBackend)
+    assert sequential.max_abandoned == 9
+
+
+def test_nobody_closes_the_pool_of_the_others() -> None:
+    """Closing a backend that others have too leaves it as it is."""
+    find_backend("threading").close()
+    find_backend("threading", threads=get_global_settings().threads).close()
+    assert evaluate(task(lambda: 1, name="one").bind(), default_backend="threading") == 1
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threading_of_no_size(threads: int) -> None:
+    """A pool without threads would run nothing."""
+    with pytest.raises(BackendError, match="max_workers is a number from 1 up"):
+        find_backend("threading", threads=threads)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_while_the_lock_is_held() -> None:
+    """The child doesn't wait for a thread that it doesn't have."""
+    with registry._shared.lock:
+        child = os.fork()
+        if not child:
+            os._exit(find_backend(None).name != "sequential")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_backend_is_returned_as_it_is() -> None:
@@ -123,6 +181,18 @@ def test_a_plugin() -> None:
     assert {"broken", "good", "gone", "nothing"} <= set(available_backends())
     assert find_backend("good") is find_backend("good")
     assert evaluate(task(lambda: 1, name="one").bind(), default_backend="good") == 1
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plugin_that_asks_for_another_backend() -> None:
+    """It gets that while it is made."""
+    assert find_backend("asks") is find_backend("threading", threads=1)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plugin_that_is_made_twice() -> None:
+    """One of them is the backend, for all."""
+    assert find_backend("twice") is find_backend("twice")
 
 
 @pytest.mark.usefixtures("plugins")
