@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any, final
 from weakref import WeakKeyDictionary
 
@@ -12,7 +14,7 @@ from daglite.core.plan import Step
 from daglite.core.protocols import Backend
 from daglite.exceptions import PolicyError
 from daglite.middleware.build import build_chain
-from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
+from daglite.policies import Policy, PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
 from daglite.settings import DagliteSettings
 
 __all__ = ["Planner"]
@@ -21,7 +23,7 @@ __all__ = ["Planner"]
 @final
 class Planner:
     """
-    Makes the steps of tasks, and keeps them as long as the tasks live.
+    Makes the steps of tasks, and keeps those that can't keep their task alive.
 
     Args:
         settings: The weakest layer of policies.
@@ -61,7 +63,9 @@ class Planner:
         """
         step = self._steps.get(task)
         if step is None:
-            step = self._steps[task] = self._made(task)
+            step = self._made(task)
+            if _is_rootless(task):
+                self._steps[task] = step
         return step
 
     def _made(self, task: TaskInfo) -> Step:
@@ -85,6 +89,30 @@ def _of_settings(settings: DagliteSettings) -> PolicySet:
     if settings.task_timeout is not None:
         given["timeout"] = TimeoutPolicy(settings.task_timeout)
     return PolicySet(**given)
+
+
+def _is_rootless(task: TaskInfo) -> bool:
+    """
+    Whether a step of *task*, which holds its function and policies, can't lead back to it.
+
+    Else what is kept for as long as the task lives would make it live for ever.
+    """
+    parts = (part for policy in task.policies.given.values() for part in _parts(policy))
+    return all(_holds_nothing(part) for part in (task.func, *parts) if callable(part))
+
+
+def _parts(policy: Any) -> Iterable[Any]:
+    return policy.given.values() if isinstance(policy, Policy) else policy or ()
+
+
+def _holds_nothing(code: Callable[..., Any]) -> bool:
+    """Whether *code* is a plain function of a module, without anything captured."""
+    return (
+        isinstance(code, FunctionType)
+        and code.__closure__ is None
+        and not vars(code)
+        and code.__globals__ is getattr(sys.modules.get(code.__module__), "__dict__", None)
+    )
 
 
 def _check_promises(task: TaskInfo, policies: PolicySet, backend: Backend) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import pytest
+from tenacity import wait_fixed
 
 from daglite import (
     Backend,
@@ -26,6 +31,10 @@ from daglite.testing import ScriptedBackend, VirtualClock
 @task
 def work(x: int = 0) -> int:
     return x
+
+
+def plain_predicate(result: object) -> bool:
+    return False
 
 
 def planner(
@@ -122,6 +131,86 @@ def test_steps_are_made_once() -> None:
     """However many nodes a task has."""
     plan, info = planner(), info_of(work)
     assert plan.step_of(info) is plan.step_of(info)
+
+
+def referring_to_itself(kind: str) -> Any:
+    """A task with a function or a policy that holds the task."""
+    held: list[Any] = []
+
+    def closure(x: int = 0) -> int:
+        return x + len(held)
+
+    async def middleware(call: Any, call_next: Any) -> Any:
+        return await call_next(call) if held else None
+
+    def of_error(error: Exception) -> bool:
+        return bool(held)
+
+    class Wait(wait_fixed):
+        def __hash__(self) -> int:
+            return len(held)
+
+    plain = work.func
+    attribute = FunctionType(plain.__code__, plain.__globals__, "attribute")
+    attribute.held = held  # type: ignore[attr-defined]
+    attribute.__module__ = plain.__module__
+    namespace: dict[str, Any] = {"__name__": "gone"}
+    made = {
+        "closure": lambda: task(closure),
+        "async": lambda: task(closure, around_attempt=middleware),
+        "attribute": lambda: task(attribute),
+        "namespace": lambda: task(FunctionType(plain.__code__, namespace, "namespace")),
+        "object": lambda: task(partial(plain, held), name="object"),
+        "around_call": lambda: work.with_options(around_call=middleware),
+        "retry_on": lambda: work.with_options(retry=RetryPolicy(1, retry_on=of_error)),
+        "retry_on_result": lambda: work.with_options(
+            retry=RetryPolicy(1, retry_on_result=of_error)
+        ),
+        "backoff": lambda: work.with_options(retry=RetryPolicy(1, Wait(0))),
+    }[kind]()
+    held.append(made)
+    namespace["held"] = made
+    return made
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "closure",
+        "async",
+        "attribute",
+        "namespace",
+        "object",
+        "around_call",
+        "retry_on",
+        "retry_on_result",
+        "backoff",
+    ],
+)
+def test_a_task_that_refers_to_itself_ends(kind: str) -> None:
+    """The planner keeps nothing that could keep it, nor what it has captured."""
+    plan = planner()
+    info = referring_to_itself(kind)
+    assert plan.step_of(info).name == info.name
+    gone = weakref.ref(info)
+    del info
+    gc.collect()
+    assert gone() is None
+
+
+def test_steps_of_plain_functions_are_kept_and_go_with_the_task() -> None:
+    """Policies without code, or with plain functions, don't change that."""
+    plan = planner()
+    made = work.with_options(
+        retry=RetryPolicy(3, retry_on=(OSError, KeyError), retry_on_result=plain_predicate),
+        timeout=3,
+        around_call=None,
+    )
+    assert plan.step_of(made) is plan.step_of(made)
+    gone = weakref.ref(made)
+    del made
+    gc.collect()
+    assert gone() is None
 
 
 def test_contradictions_name_the_task() -> None:

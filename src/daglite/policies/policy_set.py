@@ -195,6 +195,9 @@ class PolicySet(PolicyModel):
         )
 
 
+_NOTHING = PolicySet()
+
+
 def resolve_policies(layers: Sequence[tuple[str, PolicySet]]) -> PolicySet:
     """
     Merge the sets of *layers*, each with its name, the weakest first.
@@ -217,6 +220,8 @@ def resolve_policies(layers: Sequence[tuple[str, PolicySet]]) -> PolicySet:
                 names = sources.setdefault(slot, [])
                 names.append(name)
                 merged[slot] = _merged(slot, merged.get(slot), value, names)
+    if not merged:
+        return _NOTHING
     _check_retries_start(merged.get("retry"), merged.get("timeout"), sources)
     result = PolicySet(**merged)
     result._origins = tuple((slot, names[-1]) for slot, names in sources.items())
