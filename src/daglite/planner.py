@@ -26,7 +26,7 @@ class Planner:
     Makes the steps of tasks, and keeps those that can't keep their task alive.
 
     Args:
-        settings: The weakest layer of policies.
+        settings: The weakest layer: policies of tasks for which no other layer has one.
         default_backend: For tasks that name none.
         find: Gives a backend by its name, or the backend that it is given.
         policies: Defaults, which fill what the tasks leave open.
@@ -47,9 +47,8 @@ class Planner:
         settings.validate()
         self._default_backend = default_backend
         self._find = find
-        self._weaker = [("settings", _of_settings(settings))]
-        if policies is not None:
-            self._weaker.append(("evaluate(policies=)", policies))
+        self._of_settings = _of_settings(settings)
+        self._weaker = [] if policies is None else [("evaluate(policies=)", policies)]
         self._stronger = [] if overrides is None else [("evaluate(overrides=)", overrides)]
         self._steps: WeakKeyDictionary[TaskInfo, Step] = WeakKeyDictionary()
 
@@ -69,8 +68,11 @@ class Planner:
         return step
 
     def _made(self, task: TaskInfo) -> Step:
+        layers = [*self._weaker, ("@task", task.policies), *self._stronger]
+        spoken = {slot for _, layer in layers for slot in layer.given}
+        left = {slot: p for slot, p in self._of_settings.items() if slot not in spoken}
         try:
-            policies = resolve_policies([*self._weaker, ("@task", task.policies), *self._stronger])
+            policies = resolve_policies([("settings", PolicySet(**left)), *layers])
         except PolicyError as error:
             raise PolicyError(f"task {task.name!r}: {error}") from error
         backend = self._find(task.backend if task.backend is not None else self._default_backend)
@@ -82,13 +84,13 @@ class Planner:
         return Step(task, policies, backend, chain.enter, bare=False, passive=chain.passive)
 
 
-def _of_settings(settings: DagliteSettings) -> PolicySet:
+def _of_settings(settings: DagliteSettings) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if settings.max_retries:
         given["retry"] = RetryPolicy(settings.max_retries)
     if settings.task_timeout is not None:
         given["timeout"] = TimeoutPolicy(settings.task_timeout)
-    return PolicySet(**given)
+    return given
 
 
 def _is_rootless(task: TaskInfo) -> bool:

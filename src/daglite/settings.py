@@ -58,10 +58,11 @@ class DagliteSettings(BaseModel):
         max_backend_threads: Threads of the shared pool of backend "threading", from 1;
             None: as many as `threads` says.
         default_backend: Name of the backend of tasks that name none.
-        task_timeout: Limit of each attempt of tasks that have no timeout of their own, in
-            seconds, above 0; read from 30, "30s", "5m" or a `timedelta`. None: no limit.
-        max_retries: Retries, after the first call, of tasks that have no retry policy of their
-            own, from 0.
+        task_timeout: Limit of each attempt of tasks that have no timeout policy, neither of
+            their own nor from the run, in seconds, above 0; read from 30, "30s", "5m" or a
+            `timedelta`. None: no limit.
+        max_retries: Retries, after the first call, of tasks that have no retry policy, neither
+            of their own nor from the run, from 0.
         max_abandoned: How many calls may run on after their timeout, on threads, from 1. Above
             it, new calls with a timeout fail with `BackendError` until some of them end.
 

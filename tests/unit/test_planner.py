@@ -87,11 +87,37 @@ def test_the_settings_are_the_weakest() -> None:
     assert (own.policies.retry.max_retries, own.policies.timeout) == (1, None)
 
 
+@pytest.mark.parametrize("layer", ["policies", "@task", "overrides"])
+def test_the_settings_fill_only_empty_slots(layer: str) -> None:
+    """A policy of any other layer is what it is without them: no field comes from the settings."""
+    retry, timeout = RetryPolicy(backoff="none"), TimeoutPolicy(total=30)
+    options: dict[str, Any] = {"retry": retry, "timeout": timeout}
+    settings = DagliteSettings(max_retries=1, task_timeout=60)
+    if layer == "@task":
+        step = step_of(work.with_options(**options), settings)
+    else:
+        step = step_of(work, settings, **{layer: PolicySet(**options)})
+    assert step.policies == PolicySet(**options)
+    assert "settings" not in step.policies.origins.values()
+    half = step_of(work.with_options(timeout=timeout), settings)
+    assert half.policies == PolicySet(retry=RetryPolicy(1), timeout=timeout)
+
+
+def test_what_starts_afresh_has_nothing_of_the_settings() -> None:
+    """Nor of what the task said before its policy was taken away."""
+    again = (
+        work.with_options(retry=3).with_options(retry=None).with_options(retry=RetryPolicy(delay=5))
+    )
+    step = step_of(again, DagliteSettings(max_retries=9))
+    assert step.policies.retry == RetryPolicy(delay=5)
+    step = step_of(again, policies=PolicySet(retry=9))
+    assert step.policies.retry == RetryPolicy(delay=5)
+
+
 def test_precedence_and_origins() -> None:
-    """settings ‹ evaluate(policies=) ‹ @task ‹ evaluate(overrides=), field by field."""
+    """evaluate(policies=) ‹ @task ‹ evaluate(overrides=), field by field."""
     step = step_of(
         work.with_options(retry=RetryPolicy(delay=4)),
-        DagliteSettings(max_retries=5, task_timeout=7),
         policies=PolicySet(retry=RetryPolicy(2, "constant", delay=3), timeout=8),
         overrides=PolicySet(timeout=TimeoutPolicy(total=90)),
     )
