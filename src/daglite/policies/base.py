@@ -147,6 +147,17 @@ class PolicyModel(BaseModel):
         names = type(self).model_fields
         return {name: getattr(self, name) for name in names if name in self.model_fields_set}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in type(self).__private_attributes__:
+            raise PolicyError(
+                f"{type(self).__name__} can't be changed; "
+                f"model_copy(update={{{name!r}: {shown(value)}}}) makes another"
+            )
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise PolicyError(f"{type(self).__name__} can't be changed")
+
     def __repr__(self) -> str:
         fields = (f"{name}={source(value)}" for name, value in self.given.items())
         return f"{type(self).__name__}({', '.join(fields)})"

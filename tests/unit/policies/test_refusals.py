@@ -259,8 +259,13 @@ def test_the_message_survives_a_bad_repr():
         RetryPolicy(Rude())
 
 
-def test_frozen():
-    """A policy can't be changed."""
-    policy = RetryPolicy(3)
-    with pytest.raises(ValueError, match="frozen"):
-        policy.max_retries = 4
+@pytest.mark.parametrize("policy", [RetryPolicy(3), TimeoutPolicy(3), PolicySet(retry=3)], ids=repr)
+@pytest.mark.parametrize("name", ["max_retries", "attempt", "retry", "colour"])
+def test_frozen(policy, name):
+    """A policy can't be changed, and the message says how to make another."""
+    before = policy.model_dump()
+    with pytest.raises(PolicyError, match=rf"Policy.* can't be changed; .*\{{'{name}': 4\}}"):
+        setattr(policy, name, 4)
+    with pytest.raises(PolicyError, match=r"Policy.* can't be changed"):
+        delattr(policy, name)
+    assert policy.model_dump() == before
