@@ -129,6 +129,15 @@ def test_precedence_and_origins() -> None:
     assert dict(step.policies.origins) == {"retry": "@task", "timeout": "evaluate(overrides=)"}
 
 
+def test_an_inherited_limit_of_attempts() -> None:
+    """It is cut to the total that a stronger layer gives."""
+    made = work.with_options(timeout=TimeoutPolicy(total=30))
+    step = step_of(made, policies=PolicySet(timeout="1m"))
+    assert step.policies.timeout == TimeoutPolicy(30, total=30)
+    step = step_of(work.with_options(timeout=30), overrides=PolicySet(timeout={"total": 5}))
+    assert step.policies.timeout == TimeoutPolicy(5, total=5)
+
+
 def test_overrides_take_away() -> None:
     """None in a stronger layer wins."""
     step = step_of(work.with_options(retry=3, timeout=3), overrides=PolicySet(retry=None))
@@ -241,9 +250,9 @@ def test_steps_of_plain_functions_are_kept_and_go_with_the_task() -> None:
 
 def test_contradictions_name_the_task() -> None:
     """And the layers that they come from."""
-    made = work.with_options(timeout=TimeoutPolicy(20))
+    made = work.with_options(timeout=TimeoutPolicy(total=5))
     with pytest.raises(PolicyError, match=r"task 'work': .*evaluate\(overrides=\)"):
-        step_of(made, overrides=PolicySet(timeout=TimeoutPolicy(total=5)))
+        step_of(made, overrides=PolicySet(timeout=20))
     made = work.with_options(retry=RetryPolicy(2, [9], jitter="none"))
     with pytest.raises(PolicyError, match="task 'work': no retry can ever start"):
         step_of(made, overrides=PolicySet(timeout=TimeoutPolicy(total=5)))

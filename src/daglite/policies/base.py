@@ -10,7 +10,14 @@ from datetime import timedelta
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Final, ParamSpec
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 from pydantic_core import PydanticSerializationError
 from typing_extensions import Self
 
@@ -188,6 +195,9 @@ class Policy(PolicyModel):
     through JSON.
     """
 
+    # All that the layers of a merged policy gave, if some of it has no part in what came out.
+    _layered: Mapping[str, Any] | None = PrivateAttr(default=None)
+
     def merged_over(self, weaker: Self) -> Self:
         """
         Return the fields given here, over those given in *weaker*, over the defaults.
@@ -195,7 +205,31 @@ class Policy(PolicyModel):
         Raises:
             PolicyError: Together they make no sense.
         """
-        return self.model_validate({**weaker.given, **self.given})
+        fields = self._agreed(weaker._said, self._said)
+        merged = self.model_validate(fields)
+        said = {**weaker._said, **self._said}
+        if fields != said:
+            merged._layered = said
+        return merged
+
+    @property
+    def _said(self) -> Mapping[str, Any]:
+        """What decides how it merges: the given fields, of a merged policy those of its layers."""
+        return self.given if self._layered is None else self._layered
+
+    @classmethod
+    def _agreed(cls, weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of two layers as those of one policy."""
+        return {**weaker, **stronger}
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._values() == self._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in type(self).model_fields)
 
 
 @contextmanager

@@ -190,7 +190,7 @@ class PolicySet(PolicyModel):
     def _said(self) -> tuple[object, ...]:
         # What a policy was given, not only what its fields are: it decides how sets merge.
         return self._afresh, *(
-            (slot, value, frozenset(value.model_fields_set) if isinstance(value, Policy) else ())
+            (slot, value, frozenset(value._said.items()) if isinstance(value, Policy) else ())
             for slot, value in self.given.items()
         )
 
@@ -202,7 +202,8 @@ def resolve_policies(layers: Sequence[tuple[str, PolicySet]]) -> PolicySet:
     """
     Merge the sets of *layers*, each with its name, the weakest first.
 
-    A policy is merged field by field: what a stronger layer gives wins.
+    A policy is merged field by field: what a stronger layer gives wins. What then has no part
+    in the policy is left out, and an inherited limit of attempts is cut to the total.
     None takes a policy away, and what a still stronger layer gives starts afresh.
     Middlewares add up, those of weaker layers further out.
 

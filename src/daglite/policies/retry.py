@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any
@@ -42,7 +43,7 @@ from daglite.policies.base import (
     Seconds,
     typed_init,
 )
-from daglite.policies.code import import_path, shown
+from daglite.policies.code import import_path, shown, source
 from daglite.policies.conditions import (
     AnyErrorTypes,
     ErrorTypes,
@@ -56,6 +57,19 @@ from daglite.policies.conditions import (
 __all__ = ["RetryPolicy"]
 
 _LAST_NUMBER = 1_000_000_000
+
+# Fields that a backoff has no use for; "delays" is a list of them, or tenacity's object.
+_WITHOUT_PART = {
+    "none": ("delay", "factor", "max_delay"),
+    "constant": ("factor",),
+    "linear": ("factor",),
+    "exponential": (),
+    "fibonacci": ("factor",),
+    "decorrelated": ("factor",),
+    "delays": ("delay", "factor"),
+}
+# No wait has no jitter, and a wait that is random by itself has no other.
+_OWN_JITTER = {"none": "none", "decorrelated": "full"}
 
 
 class RetryPolicy(Policy):
@@ -72,8 +86,8 @@ class RetryPolicy(Policy):
             "fibonacci" (1, 1, 2, 3, 5, ... times ``delay``), "decorrelated" (random, from
             ``delay`` to three times the wait before), a list of delays (the last one repeats),
             or a wait object of tenacity.
-        delay: The first wait, from 0.
-        factor: Base of the exponential backoff, from 1.
+        delay: The first wait, from 0; of the backoffs that have a name, but for "none".
+        factor: Base of the exponential backoff, from 1; no other backoff has one.
         max_delay: The longest wait, not below ``delay``; any wait is cut to it.
         jitter: Which part of a wait is random: "none", the upper half ("equal"), or all of it
             ("full"). A tenacity object has its own randomness: with one, "none" is the default.
@@ -155,9 +169,23 @@ class RetryPolicy(Policy):
         seed: int | None = NOT_GIVEN,
     ) -> None: ...
 
+    @classmethod
+    def _agreed(cls, weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+        """What one layer says of a wait has no part in the backoff of another: left out."""
+        fields = {**weaker, **stronger}
+        idle = _without_part(fields)
+        return {name: value for name, value in fields.items() if name not in idle}
+
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        if self.max_delay < self.delay:
+        for name, other in _without_part(self.given).items():
+            raise ValueError(
+                f"{name}={source(getattr(self, name))} has no part in "
+                f"{other}={source(getattr(self, other))}; leave {name} out or choose another "
+                f"{other}"
+            )
+        waits = isinstance(self.backoff, str) and self.backoff != "none"
+        if waits and self.max_delay < self.delay:
             raise ValueError(
                 f"max_delay ({format_duration(self.max_delay)}) is below delay "
                 f"({format_duration(self.delay)}); raise max_delay or lower delay"
@@ -166,11 +194,6 @@ class RetryPolicy(Policy):
             raise ValueError(
                 f"backoff has a delay of {format_duration(max(self.backoff))}, above max_delay "
                 f"({format_duration(self.max_delay)}); raise max_delay or shorten that delay"
-            )
-        if self.backoff == "decorrelated" and self.jitter != "full":
-            raise ValueError(
-                f"jitter={self.jitter!r} doesn't go with backoff='decorrelated', which is random "
-                f"by itself; leave jitter out or choose another backoff"
             )
         if isinstance(self.backoff, wait_base) and "jitter" not in self.model_fields_set:
             # As data, so that equal policies wait alike.
@@ -346,6 +369,20 @@ class RetryPolicy(Policy):
                 f"retry {state.attempt_number}; it must give seconds from 0"
             )
         return min(seconds, self.max_delay)
+
+
+def _without_part(given: Mapping[str, Any]) -> dict[str, str]:
+    """Given fields that mean nothing, each with the field that makes it so."""
+    backoff = given.get("backoff", "exponential")
+    kind = backoff if isinstance(backoff, str) else "delays"
+    idle = [name for name in _WITHOUT_PART[kind] if name in given]
+    jitter = _OWN_JITTER.get(kind)
+    if jitter is not None and given.get("jitter", jitter) != jitter:
+        idle.append("jitter")
+    found = dict.fromkeys(idle, "backoff")
+    if "max_hint" in given and given.get("hint", "") is None:
+        found["max_hint"] = "hint"
+    return found
 
 
 def _hint_of(policy: RetryPolicy, state: RetryCallState) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -62,6 +63,16 @@ class TimeoutPolicy(Policy):
         grace: Seconds = NOT_GIVEN,
         on_expiry: Expiry | None = NOT_GIVEN,
     ) -> None: ...
+
+    @classmethod
+    def _agreed(cls, weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+        """A limit of attempts that is inherited can't be longer than the total: cut to it."""
+        fields = {**weaker, **stronger}
+        attempt, total = fields.get("attempt"), fields.get("total")
+        own = "attempt" in stronger and "total" not in stronger
+        if attempt is not None and total is not None and attempt > total and not own:
+            fields["attempt"] = total
+        return fields
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:

@@ -22,7 +22,8 @@ POLICIES = [
     RetryPolicy(3, "exponential", delay="200ms"),
     RetryPolicy(0),
     RetryPolicy(5, [1, "2s", timedelta(seconds=3)], jitter="equal", seed=-1),
-    RetryPolicy(backoff="decorrelated", max_delay="5m", hint=None, max_hint="1h"),
+    RetryPolicy(backoff="decorrelated", max_delay="5m", hint=None),
+    RetryPolicy(backoff="fibonacci", max_hint="1h"),
     RetryPolicy(retry_on=(ConnectionError, pickle.PickleError), never=ConnectionResetError),
     RetryPolicy(retry_on="builtins:TimeoutError", never=["builtins:KeyError"]),
     RetryPolicy(retry_on=operator.truth, retry_on_result="operator:not_"),
@@ -180,7 +181,53 @@ class TestMerging:
         with pytest.raises(PolicyError, match=r"max_delay \(1s\) is below delay \(5s\)"):
             RetryPolicy(max_delay=1).merged_over(RetryPolicy(delay=5))
         with pytest.raises(PolicyError, match=r"attempt \(30s\) is above total \(10s\)"):
-            TimeoutPolicy(total=10).merged_over(TimeoutPolicy(30))
+            TimeoutPolicy(30).merged_over(TimeoutPolicy(total=10))
+
+    def test_an_inherited_limit_of_attempts(self):
+        """It is cut to a total that the stronger policy gives; a longer total gives it back."""
+        cut = TimeoutPolicy(total=10).merged_over(TimeoutPolicy(30, grace=1))
+        assert same(cut, TimeoutPolicy(10, total=10, grace=1))
+        assert same(TimeoutPolicy(total=20).merged_over(cut), TimeoutPolicy(20, total=20, grace=1))
+        assert same(TimeoutPolicy(total=90).merged_over(cut), TimeoutPolicy(30, total=90, grace=1))
+        assert same(
+            cut.merged_over(TimeoutPolicy(3, total=5)), TimeoutPolicy(10, total=10, grace=1)
+        )
+        assert same(TimeoutPolicy(5).merged_over(cut), TimeoutPolicy(5, total=10, grace=1))
+        assert TimeoutPolicy(total=30).merged_over(TimeoutPolicy(30)).attempt == 30
+
+    @pytest.mark.parametrize(
+        ("weaker", "stronger", "merged"),
+        [
+            ({"factor": 7}, {"backoff": "constant"}, {"backoff": "constant"}),
+            ({"backoff": "constant"}, {"factor": 7}, {"backoff": "constant"}),
+            (
+                {"delay": 5, "max_delay": 9, "jitter": "equal"},
+                {"backoff": "none"},
+                {"backoff": "none"},
+            ),
+            (
+                {"delay": 5, "max_delay": 9, "jitter": "equal"},
+                {"backoff": [1, 2]},
+                {"backoff": [1, 2], "max_delay": 9, "jitter": "equal"},
+            ),
+            ({"jitter": "none"}, {"backoff": "decorrelated"}, {"backoff": "decorrelated"}),
+            ({"max_hint": 9}, {"hint": None}, {"hint": None}),
+        ],
+        ids=repr,
+    )
+    def test_what_has_no_part_in_a_merge(self, weaker, stronger, merged):
+        """It is left out without a word, and is back when it has a part again."""
+        result = RetryPolicy(**stronger).merged_over(RetryPolicy(**weaker))
+        assert same(result, RetryPolicy(**merged))
+        assert same(type(result).model_validate_json(result.model_dump_json()), result)
+        again = RetryPolicy(backoff="exponential", hint="wait").merged_over(result)
+        fields = {**weaker, **stronger, "backoff": "exponential", "hint": "wait"}
+        assert same(again, RetryPolicy(**fields))
+        assert same(pickle.loads(pickle.dumps(result)), result)
+        assert same(
+            RetryPolicy(backoff="exponential").merged_over(pickle.loads(pickle.dumps(result))),
+            RetryPolicy(backoff="exponential").merged_over(result),
+        )
 
     @given(st.data())
     def test_field_by_field(self, data):
@@ -189,7 +236,7 @@ class TestMerging:
             {},
             optional={
                 "max_retries": st.integers(0, 9),
-                "backoff": st.sampled_from(["none", "linear", "fibonacci"]),
+                "backoff": st.sampled_from(["constant", "linear", "fibonacci"]),
                 "delay": st.floats(0, 9),
                 "max_delay": st.floats(9, 99),
                 "jitter": st.sampled_from(["none", "equal", "full"]),

@@ -31,6 +31,8 @@ class AsyncPredicate:
         return True
 
 
+WAIT = tenacity.wait_fixed(1)
+
 RETRY = [
     # numbers
     ({"max_retries": -1}, "max_retries must be a whole number from 0; given: -1"),
@@ -120,8 +122,20 @@ RETRY = [
     ({"delay": 90}, r"max_delay \(1m\) is below delay \(1m30s\); raise max_delay or lower delay"),
     ({"max_delay": 0.5}, r"max_delay \(500ms\) is below delay \(1s\)"),
     ({"backoff": [1, "2m"]}, r"backoff has a delay of 2m, above max_delay \(1m\)"),
-    ({"backoff": "decorrelated", "jitter": "none"}, "jitter='none' doesn't go with backoff='deco"),
-    ({"backoff": "decorrelated", "jitter": "equal"}, "jitter='equal' doesn't go with backoff="),
+    ({"backoff": "decorrelated", "jitter": "none"}, "jitter='none' has no part in backoff='deco"),
+    ({"backoff": "decorrelated", "jitter": "equal"}, "jitter='equal' has no part in backoff="),
+    # what nothing would be made of
+    *(
+        ({"backoff": backoff, "factor": 2.0}, "factor=2.0 has no part in backoff=")
+        for backoff in ("none", "constant", "linear", "fibonacci", "decorrelated", [1], WAIT)
+    ),
+    *(
+        ({"backoff": backoff, "delay": 1}, "delay=1.0 has no part in backoff=.*; leave delay out")
+        for backoff in ("none", [1, 2], WAIT)
+    ),
+    ({"backoff": "none", "max_delay": 60}, "max_delay=60.0 has no part in backoff='none'"),
+    ({"backoff": "none", "jitter": "full"}, "jitter='full' has no part in backoff='none'"),
+    ({"hint": None, "max_hint": 300}, "max_hint=300.0 has no part in hint=None"),
 ]
 
 TIMEOUT = [
@@ -269,3 +283,21 @@ def test_frozen(policy, name):
     with pytest.raises(PolicyError, match=r"Policy.* can't be changed"):
         delattr(policy, name)
     assert policy.model_dump() == before
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"backoff": "none", "jitter": "none"},
+        {"backoff": "decorrelated", "jitter": "full"},
+        {"backoff": WAIT, "jitter": "equal", "max_delay": 0.5},
+        {"backoff": [0.1], "jitter": "equal", "max_delay": 0.5},
+        {"backoff": "constant", "delay": 90, "max_delay": 100, "jitter": "equal"},
+        {"factor": 3},
+        {"hint": "wait", "max_hint": 3},
+    ],
+    ids=repr,
+)
+def test_what_has_a_part(fields):
+    """Fields that mean something together are accepted."""
+    assert RetryPolicy(**fields).model_fields_set == set(fields)

@@ -97,7 +97,8 @@ def test_waits(policy, waits):
 )
 def test_jitter(backoff, jitter, waits):
     """Jitter takes away none, up to half, or up to all of a wait."""
-    policy = RetryPolicy(backoff=backoff, delay=4, jitter=jitter)
+    fields = {} if isinstance(backoff, list) else {"delay": 4}
+    policy = RetryPolicy(backoff=backoff, jitter=jitter, **fields)
     assert [policy.delay_before(1, draw=draw) for draw in (0.0, 0.5, 0.75)] == waits
     assert (policy.ceiling(1), policy.floor(1)) == (4, waits[0])
 
@@ -118,6 +119,7 @@ def test_jitter_of_objects():
     assert RetryPolicy(backoff=wait) != RetryPolicy(backoff=wait, jitter="full")
     over_named = RetryPolicy(backoff="linear").merged_over(RetryPolicy(backoff=wait))
     assert over_named.jitter == "full"
+    assert RetryPolicy(backoff=wait, max_delay=0.5).delay_before(1, draw=0.5) == 0.5
 
 
 def test_decorrelated():
@@ -162,10 +164,13 @@ backoffs = st.one_of(
 def test_no_wait_passes_its_ceiling(backoff, bounds, factor, jitter, retry, draw, previous):
     """Whatever the backoff, a wait lies between floor and ceiling, and never above max_delay."""
     delay, max_delay = sorted(bounds)
-    fields = {} if jitter is None or backoff == "decorrelated" else {"jitter": jitter}
-    if isinstance(backoff, list):
-        max_delay = max(max_delay, *backoff)
-    policy = RetryPolicy(backoff=backoff, delay=delay, max_delay=max_delay, factor=factor, **fields)
+    fields = {"delay": delay, "max_delay": max_delay, "factor": factor}
+    if jitter is not None:
+        fields["jitter"] = jitter
+    own = {"max_delay": max(max_delay, *backoff)} if isinstance(backoff, list) else {}
+    # What has no part in the backoff is left out of a merge.
+    policy = RetryPolicy(backoff=backoff, **own).merged_over(RetryPolicy(**fields))
+    max_delay = policy.max_delay
     wait = policy.delay_before(retry, draw=draw, previous=previous, error=ValueError())
     assert 0 <= policy.floor(retry) <= wait <= policy.ceiling(retry) <= max_delay
 
