@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticSerializationError
 from typing_extensions import Self
 
-from daglite._units import parse_duration, parse_size
+from daglite._units import DURATION_FORMS, parse_duration, parse_size
 from daglite.exceptions import PolicyError
 from daglite.policies.code import shown, source
 from daglite.policies.messages import refusal
@@ -57,7 +57,17 @@ Seconds = float | str | timedelta
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 """A field of seconds, from 0."""
 
-PositiveDuration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration)]
+
+def _parse_positive(value: Any) -> float:
+    try:
+        return parse_duration(value)
+    except ValueError:
+        raise ValueError(
+            f"{shown(value)} is not a duration above 0; write {DURATION_FORMS}"
+        ) from None
+
+
+PositiveDuration = Annotated[float, Field(gt=0), BeforeValidator(_parse_positive)]
 """A field of seconds, above 0."""
 
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -72,13 +82,14 @@ def typed_init(init: Callable[_P, None]) -> Callable[_P, None]:
     """
     parameters = list(inspect.signature(init).parameters.values())[1:]
     by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    places = f"only {' and '.join(by_position)}" if by_position else "nothing"
 
     @functools.wraps(init)
     def construct(self: Any, /, *args: Any, **values: Any) -> None:
         name = type(self).__name__
         if len(args) > len(by_position):
             raise PolicyError(
-                f"{name} takes only {' and '.join(by_position) or 'nothing'} by position; "
+                f"{name} takes {places} by position; "
                 f"name the field for {shown(args[len(by_position)])}"
             )
         for field, value in zip(by_position, args, strict=False):

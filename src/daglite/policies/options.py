@@ -14,6 +14,7 @@ from daglite.policies.code import shown
 from daglite.policies.messages import did_you_mean
 from daglite.policies.policy_set import LATER_OPTIONS, Middleware, PolicySet
 from daglite.policies.retry import RetryPolicy
+from daglite.policies.timeout import TimeoutPolicy
 
 __all__ = ["BackoffOption", "MiddlewareOption", "policies_from_options"]
 
@@ -56,11 +57,21 @@ def _check_name(where: str, name: str) -> None:
         raise PolicyError(
             f"{where}: option {name}= isn't available in this version of daglite; leave it out"
         )
-    hint = did_you_mean(name, (*_OPTIONS, *_OTHERS))
+    hint = _field_of_a_policy(name) or did_you_mean(name, (*_OPTIONS, *_OTHERS))
     raise TaskConfigurationError(
         f"{where}: there is no option '{name}'{hint}; "
         f"the options are {', '.join((*_OTHERS, *_OPTIONS))}"
     )
+
+
+def _field_of_a_policy(name: str) -> str:
+    """``", did you mean 'retry=RetryPolicy(delay=...)'?"``, or nothing if no policy has it."""
+    if name == "max_retries":
+        return ", did you mean 'retry'?"
+    for option, policy in (("retry", RetryPolicy), ("timeout", TimeoutPolicy)):
+        if name in policy.model_fields:
+            return f", did you mean '{option}={policy.__name__}({name}=...)'?"
+    return ""
 
 
 def _retry_with_backoff(retry: object, backoff: Any) -> RetryPolicy:

@@ -89,7 +89,14 @@ def test_refused(options, message):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("retrys", ", did you mean 'retry'?"), ("backnd", ", did you mean 'backend'?"), ("zzz", "")],
+    [
+        ("retrys", ", did you mean 'retry'?"),
+        ("backnd", ", did you mean 'backend'?"),
+        ("max_retries", ", did you mean 'retry'?"),
+        ("delay", ", did you mean 'retry=RetryPolicy(delay=...)'?"),
+        ("total", ", did you mean 'timeout=TimeoutPolicy(total=...)'?"),
+        ("zzz", ""),
+    ],
 )
 def test_unknown(name, hint):
     """An unknown option is no policy; the message knows what may have been meant."""

@@ -59,10 +59,10 @@ RETRY = [
     ({"delay": None}, "delay: None is not a duration"),
     ({"delay": timedelta(seconds=-1)}, "delay: datetime.timedelta.* is not a duration"),
     ({"max_delay": ""}, "max_delay: '' is not a duration"),
-    ({"max_delay": -1}, "max_delay: -1 is not a duration"),
+    ({"max_delay": -1}, "max_delay: -1 is not a duration from 0;"),
     ({"max_hint": None}, "max_hint: None is not a duration"),
     ({"max_elapsed": 0}, "max_elapsed must be seconds above 0.*given: 0"),
-    ({"max_elapsed": -3}, "max_elapsed: -3 is not a duration"),
+    ({"max_elapsed": -3}, "max_elapsed: -3 is not a duration above 0;"),
     ({"max_elapsed": "1 fortnight"}, "max_elapsed: '1 fortnight' is not a duration"),
     # backoff and jitter
     ({"backoff": "exponentail"}, "backoff: 'exponentail' is no backoff, did you mean 'expon"),
@@ -143,7 +143,7 @@ TIMEOUT = [
     ({"attempt": None}, "neither attempt nor total is given"),
     ({"grace": 3}, "neither attempt nor total is given"),
     ({"attempt": 0}, "attempt must be seconds above 0.*given: 0"),
-    ({"attempt": -1}, "attempt: -1 is not a duration"),
+    ({"attempt": -1}, "attempt: -1 is not a duration above 0; write seconds such as 30"),
     ({"attempt": True}, "attempt: True is not a duration"),
     ({"attempt": math.inf}, "attempt: inf is not a duration"),
     ({"attempt": "30 sec"}, "attempt: '30 sec' is not a duration"),
@@ -226,6 +226,12 @@ def test_positions(args, message):
     """Only the first fields go by position, and none by both position and name."""
     with pytest.raises(PolicyError, match=message):
         RetryPolicy(*args, max_retries=1)
+
+
+def test_no_positions():
+    """A set takes nothing by position."""
+    with pytest.raises(PolicyError, match=r"PolicySet takes nothing by position; name the field"):
+        PolicySet(RetryPolicy(3))
 
 
 @pytest.mark.parametrize("policy", [RetryPolicy, TimeoutPolicy, PolicySet])
