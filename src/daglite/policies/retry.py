@@ -23,7 +23,7 @@ from tenacity.wait import wait_base
 from typing_extensions import Self
 
 from daglite._units import format_duration
-from daglite.exceptions import PolicyError, RunCancelledError
+from daglite.exceptions import DagliteError, PolicyError, RunCancelledError
 from daglite.policies.backoff import (
     Backoff,
     BackoffName,
@@ -91,13 +91,13 @@ class RetryPolicy(Policy):
         max_delay: The longest wait, not below ``delay``; any wait is cut to it.
         jitter: Which part of a wait is random: "none", the upper half ("equal"), or all of it
             ("full"). A tenacity object has its own randomness: with one, "none" is the default.
-        retry_on: What is retried: exception classes, or a function of the exception, or a retry
-            object of tenacity (which sees results too).
+        retry_on: Which errors of the function are retried: exception classes, or a function of
+            the exception, or a retry object of tenacity (which sees results too).
         never: Exception classes that are not retried, whatever ``retry_on`` says.
         retry_on_result: A function of the result; true means the call failed. None: any result
             is a success.
         infrastructure_retries: Retries after losses that aren't the task's fault (a worker that
-            died), from 0, counted apart from ``max_retries``.
+            died), from 0, whatever ``retry_on`` says; counted apart from ``max_retries``.
         max_elapsed: Seconds from the start of the first attempt after which no other starts,
             above 0; None: no limit.
         hint: Name of the exception's attribute that says how long to wait, in seconds; None:
@@ -270,10 +270,13 @@ class RetryPolicy(Policy):
 
         Never after cancellation or what isn't an `Exception` (``KeyboardInterrupt``, ...), and
         after a ``permanent`` error only if `retry_on` names its class, or one that is more
-        special than ``Exception`` and daglite's roots.
+        special than ``Exception`` and daglite's roots. A loss of the infrastructure isn't the
+        function's error, so that `retry_on` says nothing about it.
         """
         if not isinstance(error, Exception) or isinstance(error, (RunCancelledError, *self.never)):
             return False
+        if isinstance(error, DagliteError) and error.infrastructure:
+            return True
         permanent = getattr(type(error), "permanent", False) is True
         wanted = self.retry_on
         if isinstance(wanted, tuple):

@@ -129,6 +129,17 @@ def test_losses_are_counted_apart(lab: Lab) -> None:
     assert len(lab.backend.calls) == 4
 
 
+def test_losses_are_no_errors_of_the_function(lab: Lab) -> None:
+    """`retry_on` doesn't stop them from being tried again; `never` does."""
+    picky = work.with_options(retry=constant(2, retry_on=ValueError))
+    assert lab(picky.bind(x=3), failing(3, WorkerDiedError("lost"))) == 3
+    assert len(lab.backend.calls) == 4
+    picky = work.with_options(retry=constant(2, never=WorkerDiedError))
+    with pytest.raises(WorkerDiedError):
+        lab(picky.bind(x=3), failing(3, WorkerDiedError("lost")))
+    assert len(lab.backend.calls) == 1
+
+
 @pytest.mark.parametrize(
     ("retries", "losses", "calls"), [(3, 0, 1), (0, 2, 3), (0, 0, 1), (1, 4, 5)]
 )

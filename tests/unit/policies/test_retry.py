@@ -279,6 +279,11 @@ TIMED_OUT = TaskTimeoutError("late", limit=1.0, elapsed=1.1)
         ({"retry_on": ["builtins:OSError", KeyError]}, KeyError(), True),
         ({"retry_on": TimeoutError}, TIMED_OUT, True),
         ({"retry_on": TaskTimeoutError}, TimeoutError(), False),
+        # a loss of the infrastructure isn't what retry_on is about
+        ({"retry_on": ValueError}, WorkerDiedError("gone"), True),
+        ({"retry_on": lambda error: False}, WorkerDiedError("gone"), True),
+        ({"retry_on": tenacity.retry_never}, WorkerDiedError("gone"), True),
+        ({"never": WorkerDiedError}, WorkerDiedError("gone"), False),
         # never beats retry_on
         ({"never": ValueError}, ValueError(), False),
         ({"never": (ValueError, KeyError)}, IndexError(), True),
