@@ -115,6 +115,16 @@ def test_a_seed_repeats_the_waits() -> None:
     assert waits(None) != waits(None)
 
 
+def test_each_draw_is_another(lab: Lab) -> None:
+    """A wait's random part depends on the attempt, on the node and on the element."""
+    waiting = work.with_options(retry=RetryPolicy(3, "constant", delay=10, max_delay=10, seed=1))
+    calls = [waiting.bind(x=0), waiting.bind(x=0), waiting.extend(x=[0, 0])]
+    lab(calls, lambda call: Fails(OSError()) if call.attempt < 4 else Takes(1, 1), slots=4)
+    parked = lab.events.of(CallParked)
+    waits = {(event.node_id, event.element, event.attempt): event.seconds for event in parked}
+    assert len(waits) == len(set(waits.values())) == 12
+
+
 def test_losses_are_counted_apart(lab: Lab) -> None:
     """`infrastructure_retries` and `max_retries` are two budgets."""
     lost, down = Fails(WorkerDiedError("lost")), Fails(OSError("down"))
@@ -215,6 +225,14 @@ def test_a_hint_beyond_the_total(lab: Lab) -> None:
     assert lab.clock.now() == 20
     script["work"][1] = Fails(asking(39), 5)
     assert lab(flaky.bind(), script) == 1
+
+
+def test_a_hint_of_just_what_is_left_of_the_total(lab: Lab) -> None:
+    """It is waited for, and the total ends the call then."""
+    flaky = work.with_options(retry=constant(3), timeout=TimeoutPolicy(total=60))
+    with pytest.raises(TaskTimeoutError, match="total of 60 s"):
+        lab(flaky.bind(), failing(1, asking(50), after=10))
+    assert lab.clock.now() == 60
 
 
 def test_max_elapsed(lab: Lab) -> None:

@@ -175,6 +175,27 @@ class TestMergedOver:
         merged = PolicySet(retry=None).merged_over(PolicySet(retry=3, timeout=3))
         assert merged == PolicySet(retry=None, timeout=3)
 
+    def test_afresh_stays_afresh(self):
+        """What was given after None never merges with what is weaker than the None."""
+        weakest = PolicySet(retry=RetryPolicy(9, "linear"))
+        afresh = PolicySet(retry=RetryPolicy(delay=5)).merged_over(
+            PolicySet(retry=None).merged_over(PolicySet(retry=3))
+        )
+        over = afresh.merged_over(weakest)
+        with_more = PolicySet(retry=RetryPolicy(jitter="none")).merged_over(afresh)
+        for merged, fields in (
+            (afresh, {"delay": 5}),
+            (over, {"delay": 5}),
+            (with_more, {"delay": 5, "jitter": "none"}),
+        ):
+            result = resolved(weakest, merged)
+            assert result.retry.given == fields
+            assert dict(result.origins) == {"retry": "b"}
+        assert over.retry.given == {"delay": 5}
+        taken = PolicySet(retry=None).merged_over(afresh)
+        assert taken == PolicySet(retry=None)
+        assert resolved(weakest, taken).retry is None
+
     def test_contradiction(self):
         """A merge that makes no sense is refused."""
         with pytest.raises(

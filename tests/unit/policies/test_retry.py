@@ -137,7 +137,11 @@ def test_decorrelated():
 def test_decorrelated_after_a_hint():
     """A wait that a hint made long doesn't stretch the next ones beyond their ceiling."""
     policy = RetryPolicy(backoff="decorrelated", delay=1)
-    assert policy.delay_before(2, draw=0.999, previous=200) <= policy.ceiling(2) == 9
+    assert policy.delay_before(1, draw=0.5, previous=200) == 2
+    assert policy.delay_before(2, draw=0.0, previous=200) == 1
+    assert policy.delay_before(2, draw=0.5, previous=200) == 5
+    assert policy.delay_before(3, draw=0.5, previous=200) == 14
+    assert policy.delay_before(3, draw=0.5, previous=4) == 6.5
 
 
 delays = st.floats(0, 1e300)
@@ -484,6 +488,7 @@ class TestTenacity:
         assert run(policy, Hinting(7), ValueError(), 1) == (1, [7, 2], 0)
         too_long = Hinting(11)
         assert run(policy, too_long, 1) == (too_long, [], 1)
+        assert run(policy, Hinting(10), 1) == (1, [10], 0)
 
     def test_max_elapsed(self):
         """It starts no attempt after max_elapsed."""
