@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,20 @@ def nothing():
 def asks():
     return find_backend("threading", threads=1)
 
+closed = []
+
+class Closes(SequentialBackend):
+    def close(self):
+        closed.append(self)
+
+again = []
+
 def twice():
-    made.append(SequentialBackend())
-    if len(made) < 2:
+    own = Closes()
+    again.append(own)
+    if len(again) < 2:
         find_backend("twice")
-    return made[-1]
+    return own
 """
 
 POINTS = """
@@ -191,8 +201,11 @@ def test_a_plugin_that_asks_for_another_backend() -> None:
 
 @pytest.mark.usefixtures("plugins")
 def test_a_plugin_that_is_made_twice() -> None:
-    """One of them is the backend, for all."""
-    assert find_backend("twice") is find_backend("twice")
+    """The first to be ready is the backend for all; the other is closed."""
+    found = find_backend("twice")
+    outer, inner = sys.modules["daglite_plugin"].again
+    assert found is find_backend("twice") is inner
+    assert sys.modules["daglite_plugin"].closed == [outer]
 
 
 @pytest.mark.usefixtures("plugins")

@@ -258,6 +258,7 @@ def test_own_policy():
 
     assert Own(limit=4).limit == 4
     assert repr(Own(limit=4)) == "Own(limit=4)"
+    assert Own().merged_over(Own(limit=4)) == Own(limit=4)
     with pytest.raises(PolicyError, match="Own has no field 'limt', did you mean 'limit'"):
         Own(limt=4)
     with pytest.raises(PolicyError, match=r"Own.limit is wrong: .*; given: 'x'"):
