@@ -123,6 +123,7 @@ def test_the_cap_holds_for_runs_at_once(gate: threading.Event) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_fork_while_a_lock_is_held() -> None:
     """The child doesn't wait for a thread that it doesn't have."""
     backend = SequentialBackend()

@@ -275,6 +275,7 @@ def test_threads_at_once_share_the_pool_of_their_context() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_fork_while_the_lock_is_held() -> None:
     """The child doesn't wait for a thread that it doesn't have."""
     session = Session(Options(), VirtualClock())

@@ -317,6 +317,7 @@ def test_a_pool_of_another_size_ends():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_fork_while_the_lock_is_held():
     """The child doesn't wait for a thread that it doesn't have."""
     with module._lock:

@@ -128,6 +128,7 @@ def test_threading_of_no_size(threads: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_fork_while_the_lock_is_held() -> None:
     """The child doesn't wait for a thread that it doesn't have."""
     with registry._shared.lock:
