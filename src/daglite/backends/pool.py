@@ -47,8 +47,6 @@ __all__ = [
     "Abandoned",
     "ThreadPool",
     "can_interrupt",
-    "shared_pool",
-    "shared_pools_exist",
     "slot_lender",
 ]
 
@@ -119,7 +117,8 @@ class ThreadPool:
 
     def _reset(self) -> None:
         self._queue: SimpleQueue[tuple[Call, Done] | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        # A collection may close a pool while its own thread has the lock.
+        self._lock = threading.RLock()
         self._workers: set[_Worker] = set()
         self._started = 0
         self._lent = 0
@@ -360,22 +359,6 @@ class _Here(threading.local):
 _here = _Here()
 carried.append(_here)
 _pools: WeakSet[ThreadPool] = WeakSet()
-_shared: dict[tuple[int, int], ThreadPool] = {}
-_shared_lock = threading.Lock()
-
-
-def shared_pool(size: int, max_abandoned: int) -> ThreadPool:
-    """The process's pool of that size; made when first asked for."""
-    with _shared_lock:
-        pool = _shared.get((size, max_abandoned))
-        if pool is None:
-            pool = _shared[size, max_abandoned] = ThreadPool(size, max_abandoned=max_abandoned)
-        return pool
-
-
-def shared_pools_exist() -> bool:
-    """Whether this process has made a shared pool."""
-    return bool(_shared)
 
 
 def slot_lender() -> Callable[[], contextlib.AbstractContextManager[None]] | None:
@@ -390,9 +373,8 @@ def slot_lender() -> Callable[[], contextlib.AbstractContextManager[None]] | Non
 
 def _after_fork() -> None:
     """The child has none of the parent's threads."""
-    global _frames_lock, _shared_lock
+    global _frames_lock
     _frames_lock = threading.Lock()
-    _shared_lock = threading.Lock()
     _here.pool = None
     for pool in tuple(_pools):
         pool._abandoned.reset()

@@ -205,7 +205,7 @@ class MapRun:
     def _adapt(self) -> None:
         """Size the window by how long the calls took that ended since it was last looked at."""
         ended = self._finished - self._marked
-        if ended >= self._window // 2 and not self._fixed:
+        if ended and ended >= self._window // 2 and not self._fixed:
             # Not by when they arrived: a thread that was held up sees many at once.
             took = max(self._ran / ended, 1e-6)
             least, most = self._slots * _PER_SLOT, self._slots * _MOST_PER_SLOT
