@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import pickle
+import pydoc
 import threading
 from typing import Any
 
@@ -12,7 +15,7 @@ from daglite import evaluate, evaluate_async, task
 from daglite.callbacks import RunStarted
 from daglite.core.kernel import Kernel
 from daglite.core.run import Listeners, Run
-from daglite.evaluation import _Handle
+from daglite.evaluation import EvaluateOptions, _Handle
 from daglite.exceptions import TaskConfigurationError
 from daglite.testing import RecordedEvents, Takes, VirtualClock
 from tests.unit.lab import Lab
@@ -82,15 +85,47 @@ def test_what_can_not(expr: Any, told: str) -> None:
         evaluate(expr)
 
 
-def test_unknown_options() -> None:
-    """They are refused like any wrong argument."""
-    with pytest.raises(TypeError, match="retries"):
-        evaluate(A, retries=3)  # type: ignore[call-overload]
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"backend": "threading"}, "no option 'backend', did you mean 'default_backend'?"),
+        ({"retry": 3}, r"no option 'retry', but policies=PolicySet\(retry=...\) gives it to tasks"),
+        ({"enable_cache": True}, "enable_cache= isn't available in this version of daglite"),
+        ({"colour": 1}, "no option 'colour'; the options are .*default_backend, use_async,"),
+    ],
+)
+def test_unknown_options(options: dict[str, Any], told: str) -> None:
+    """They are refused wherever they are given, with what was probably meant."""
+    with pytest.raises(TypeError, match=f"^evaluate: .*{told}"):
+        evaluate(A, **options)
+    with pytest.raises(TypeError, match=f"^evaluate_async: .*{told}"):
+        asyncio.run(evaluate_async(A, **options))
+    with evaluate.context() as ctx, pytest.raises(TypeError, match=told):
+        ctx.evaluate(A, **options)
+    with pytest.raises(TypeError, match=rf"^evaluate\.context: .*{told}"):
+        evaluate.context(**options)
 
 
-def test_the_name() -> None:
-    """`evaluate` looks like the function that it is used as."""
+def test_two_expressions() -> None:
+    """Only one is taken; the message says how to give more."""
+    several: Any = evaluate
+    with pytest.raises(TypeError, match=r"was given 2; .* a list, evaluate\(\[a, b\]\)"):
+        several(A, B)
+
+
+def test_what_is_shown() -> None:
+    """`evaluate` is a function to `help`, and its options stand in its signature."""
     assert evaluate.__name__ == "evaluate"
+    assert pickle.loads(pickle.dumps(evaluate)) is evaluate
+    with evaluate.context() as ctx:
+        shown = [inspect.signature(each) for each in (evaluate, evaluate_async, ctx.evaluate)]
+    options = list(EvaluateOptions.__annotations__)
+    assert [list(each.parameters) for each in shown] == [["expr", *options]] * 3
+    assert list(inspect.signature(evaluate.context).parameters) == ["clock", *options]
+    assert inspect.iscoroutinefunction(evaluate_async)
+    text = pydoc.render_doc(evaluate, renderer=pydoc.plaintext)
+    assert "default_backend: 'str | Backend | None' = None" in text
+    assert "Run a graph on this thread" in text
 
 
 def test_in_an_event_loop() -> None:
