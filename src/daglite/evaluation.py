@@ -215,6 +215,19 @@ class Context:
         """
         return self._session.evaluate(expr, _asked("evaluate", more, options))
 
+    @_typed_async
+    async def evaluate_async(self, expr: Any, *more: Any, **options: Any) -> Any:
+        """
+        `daglite.evaluate_async`; what isn't given here is as the context says.
+
+        Await it inside the ``with`` block, whose end closes the pools of the context.
+
+        Raises:
+            TaskConfigurationError: The ``with`` block is over.
+        """
+        asked = _asked("evaluate_async", more, options)
+        return await _beside_the_loop(self._session, expr, asked)
+
 
 def _context(*, clock: Clock | None = None, **options: Any) -> AbstractContextManager[Context]:
     """

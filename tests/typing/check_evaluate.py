@@ -134,8 +134,8 @@ async def without_blocking() -> None:
     await evaluate_async(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-def in_a_context() -> None:
-    """A context's `evaluate` gives the same."""
+async def in_a_context() -> None:
+    """A context's `evaluate` and `evaluate_async` give the same."""
     with evaluate.context(default_backend="sequential", use_async=False) as ctx:
         assert_type(ctx.evaluate(one), int)
         assert_type(ctx.evaluate(many, use_async=True), list[int])
@@ -145,3 +145,6 @@ def in_a_context() -> None:
         assert_type(ctx.evaluate({"a": two}), dict[str, str])
         assert_type(ctx.evaluate({"a": [one]}), Any)
         ctx.evaluate(number)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        assert_type(await ctx.evaluate_async(one), int)
+        assert_type(await ctx.evaluate_async((one, many), use_async=True), tuple[int, list[int]])
+        await ctx.evaluate_async(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from daglite import evaluate, evaluate_async, task
+from daglite import PolicySet, RetryPolicy, evaluate, evaluate_async, task
 from daglite.callbacks import RunStarted
 from daglite.core.kernel import Kernel
 from daglite.core.run import Listeners, Run
 from daglite.evaluation import EvaluateOptions, _Handle
 from daglite.exceptions import TaskConfigurationError
-from daglite.testing import RecordedEvents, Takes, VirtualClock
+from daglite.testing import Fails, RecordedEvents, ScriptedBackend, Takes, VirtualClock
 from tests.unit.lab import Lab
 
 
@@ -118,9 +118,10 @@ def test_what_is_shown() -> None:
     assert evaluate.__name__ == "evaluate"
     assert pickle.loads(pickle.dumps(evaluate)) is evaluate
     with evaluate.context() as ctx:
-        shown = [inspect.signature(each) for each in (evaluate, evaluate_async, ctx.evaluate)]
+        those = (evaluate, evaluate_async, ctx.evaluate, ctx.evaluate_async)
     options = list(EvaluateOptions.__annotations__)
-    assert [list(each.parameters) for each in shown] == [["expr", *options]] * 3
+    shown = [list(inspect.signature(each).parameters) for each in those]
+    assert shown == [["expr", *options]] * 4
     assert list(inspect.signature(evaluate.context).parameters) == ["clock", *options]
     assert inspect.iscoroutinefunction(evaluate_async)
     text = pydoc.render_doc(evaluate, renderer=pydoc.plaintext)
@@ -162,7 +163,33 @@ def test_async_failures() -> None:
     asyncio.run(main())
 
 
-def test_cancelling_the_awaiting_task() -> None:
+def test_async_in_a_context() -> None:
+    """It has the context's defaults and clock, leaves the loop free, and ends with the block."""
+    clock, events = VirtualClock(), RecordedEvents()
+    backend = ScriptedBackend(clock, {"work": [Fails(OSError(), after=1), Takes(2, "done")]})
+
+    async def main() -> None:
+        retry = PolicySet(retry=RetryPolicy(1, "constant", delay=5, jitter="none"))
+        with evaluate.context(clock=clock, default_backend=backend, policies=retry) as ctx:
+            assert await ctx.evaluate_async([A], callbacks=events) == ["done"]
+            assert clock.now() == 8
+            with pytest.raises(OSError, match="failed"):
+                await ctx.evaluate_async(A, policies=PolicySet(retry=None))
+            with pytest.raises(TypeError, match=r"^evaluate_async: .*default_backend"):
+                await ctx.evaluate_async(A, backend=backend)
+            both = asyncio.gather(
+                ctx.evaluate_async(A, default_backend="sequential"), ctx.evaluate_async(B)
+            )
+            assert await both == ["a", "done"]
+        with pytest.raises(TaskConfigurationError, match="inside its with block"):
+            await ctx.evaluate_async(A)
+
+    asyncio.run(main())
+    assert events.names()[-1] == "RunFinished"
+
+
+@pytest.mark.parametrize("where", ["default", "context"])
+def test_cancelling_the_awaiting_task(where: str) -> None:
     """It cancels the run."""
     ended = threading.Event()
     events = RecordedEvents()
@@ -182,11 +209,13 @@ def test_cancelling_the_awaiting_task() -> None:
             go_on.wait(10)
 
         chain = work.bind(x=task(first).bind())
-        running = asyncio.ensure_future(evaluate_async(chain, callbacks=[Watch()]))
-        await begun.wait()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
+        with evaluate.context() as ctx:
+            start = evaluate_async if where == "default" else ctx.evaluate_async
+            running = asyncio.ensure_future(start(chain, callbacks=[Watch()]))
+            await begun.wait()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
         go_on.set()
 
     asyncio.run(main())
