@@ -28,6 +28,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
+T6 = TypeVar("T6")
 T_co = TypeVar("T_co", covariant=True)
 K = TypeVar("K")
 
@@ -78,6 +81,42 @@ class _Evaluates(Protocol):
     ) -> tuple[T, T2, T3]: ...
     @overload
     def __call__(
+        self,
+        expr: tuple[
+            BaseTaskFuture[T],
+            BaseTaskFuture[T2],
+            BaseTaskFuture[T3],
+            BaseTaskFuture[T4],
+        ],
+        **options: Unpack[EvaluateOptions],
+    ) -> tuple[T, T2, T3, T4]: ...
+    @overload
+    def __call__(
+        self,
+        expr: tuple[
+            BaseTaskFuture[T],
+            BaseTaskFuture[T2],
+            BaseTaskFuture[T3],
+            BaseTaskFuture[T4],
+            BaseTaskFuture[T5],
+        ],
+        **options: Unpack[EvaluateOptions],
+    ) -> tuple[T, T2, T3, T4, T5]: ...
+    @overload
+    def __call__(
+        self,
+        expr: tuple[
+            BaseTaskFuture[T],
+            BaseTaskFuture[T2],
+            BaseTaskFuture[T3],
+            BaseTaskFuture[T4],
+            BaseTaskFuture[T5],
+            BaseTaskFuture[T6],
+        ],
+        **options: Unpack[EvaluateOptions],
+    ) -> tuple[T, T2, T3, T4, T5, T6]: ...
+    @overload
+    def __call__(
         self, expr: tuple[BaseTaskFuture[T], ...], **options: Unpack[EvaluateOptions]
     ) -> tuple[T, ...]: ...
     @overload
@@ -107,6 +146,42 @@ class _EvaluatesAsync(Protocol):
         expr: tuple[BaseTaskFuture[T], BaseTaskFuture[T2], BaseTaskFuture[T3]],
         **options: Unpack[EvaluateOptions],
     ) -> tuple[T, T2, T3]: ...
+    @overload
+    async def __call__(
+        self,
+        expr: tuple[
+            BaseTaskFuture[T],
+            BaseTaskFuture[T2],
+            BaseTaskFuture[T3],
+            BaseTaskFuture[T4],
+        ],
+        **options: Unpack[EvaluateOptions],
+    ) -> tuple[T, T2, T3, T4]: ...
+    @overload
+    async def __call__(
+        self,
+        expr: tuple[
+            BaseTaskFuture[T],
+            BaseTaskFuture[T2],
+            BaseTaskFuture[T3],
+            BaseTaskFuture[T4],
+            BaseTaskFuture[T5],
+        ],
+        **options: Unpack[EvaluateOptions],
+    ) -> tuple[T, T2, T3, T4, T5]: ...
+    @overload
+    async def __call__(
+        self,
+        expr: tuple[
+            BaseTaskFuture[T],
+            BaseTaskFuture[T2],
+            BaseTaskFuture[T3],
+            BaseTaskFuture[T4],
+            BaseTaskFuture[T5],
+            BaseTaskFuture[T6],
+        ],
+        **options: Unpack[EvaluateOptions],
+    ) -> tuple[T, T2, T3, T4, T5, T6]: ...
     @overload
     async def __call__(
         self, expr: tuple[BaseTaskFuture[T], ...], **options: Unpack[EvaluateOptions]

@@ -67,11 +67,17 @@ def of_lists() -> None:
 
 
 def of_tuples() -> None:
-    """Up to three values in a tuple have each their own type; more have one in common."""
+    """Up to six values in a tuple have each their own type; more have one in common."""
     assert_type(evaluate((one, two)), tuple[int, str])
     assert_type(evaluate((many, two)), tuple[list[int], str])
     assert_type(evaluate((one, two, many)), tuple[int, str, list[int]])
-    assert_type(evaluate((one, one, one, one)), tuple[int, ...])
+    assert_type(evaluate((one, two, many, two)), tuple[int, str, list[int], str])
+    assert_type(evaluate((one, two, many, two, one)), tuple[int, str, list[int], str, int])
+    assert_type(
+        evaluate((one, two, many, two, one, many)),
+        tuple[int, str, list[int], str, int, list[int]],
+    )
+    assert_type(evaluate((one, one, one, one, one, one, one)), tuple[int, ...])
     futures: tuple[TaskFuture[int], ...] = (one,)
     assert_type(evaluate(futures), tuple[int, ...])
 
@@ -126,6 +132,12 @@ async def without_blocking() -> None:
     assert_type(await evaluate_async([one, one]), list[int])
     assert_type(await evaluate_async((one, two)), tuple[int, str])
     assert_type(await evaluate_async((one, two, many)), tuple[int, str, list[int]])
+    assert_type(await evaluate_async((one, two, many, two)), tuple[int, str, list[int], str])
+    assert_type(await evaluate_async((one, two, one, two, one)), tuple[int, str, int, str, int])
+    assert_type(
+        await evaluate_async((one, two, one, two, one, two)),
+        tuple[int, str, int, str, int, str],
+    )
     assert_type(await evaluate_async({"a": two}), dict[str, str])
     assert_type(await evaluate_async({"a": [one]}), Any)
     assert_type(await evaluate_async(one, use_async=True), int)
