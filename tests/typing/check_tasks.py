@@ -152,6 +152,8 @@ def options_change_no_types() -> None:
     assert_type(other.with_options(retry=2, backoff=[1, 5, "1m"]).bind(x=1), TaskFuture[float])
     bare.with_options(name=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     bare.with_options(retry="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    bare.with_options(retires=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    bare.with_options(cache=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def tasks_as_values() -> None:

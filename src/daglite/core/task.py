@@ -20,7 +20,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, final
 
-from typing_extensions import ParamSpec
+from typing_extensions import Never, ParamSpec
 
 from daglite._codec import function_from_state, function_state
 from daglite.core.elements import OneShot, length_of
@@ -212,15 +212,27 @@ class Task(Generic[P, R_co]):
         timeout: float | str | timedelta | TimeoutPolicy | None = NOT_GIVEN,
         around_call: MiddlewareOption = NOT_GIVEN,
         around_attempt: MiddlewareOption = NOT_GIVEN,
-        **unavailable: Any,
+        # None, to a type checker; at run time the error tells why.
+        **unavailable: Never,
     ) -> Task[P, R_co]:
         """
         The same task with other options.
 
-        What isn't given stays; None takes a policy away, and for `backend` leaves the choice
-        to `evaluate`.
+        What isn't given stays.  A policy is merged field by field over the task's; None takes
+        it away, and for `backend` leaves the choice to `evaluate`.
+
+        Args:
+            name: For messages and rules.
+            description: One line.
+            backend: Where it runs: a name, or a backend.
+            tags: In place of the task's.
+            retry: Retries after the first call, or a `RetryPolicy`.
+            backoff: With a number of retries: how the wait grows (see `RetryPolicy`).
+            timeout: Seconds for each attempt (also ``"30s"``, `timedelta`), or a `TimeoutPolicy`.
+            around_call, around_attempt: Middlewares, further in than the task's.
 
         Raises:
+            TaskConfigurationError: A name or tag that can't be used, or no such option.
             PolicyError: A policy that makes no sense, or isn't available.
         """
         options = dict(

@@ -110,9 +110,11 @@ def test_functions_that_cannot_be_bound() -> None:
     ],
 )
 def test_options_that_are_refused(options: dict[str, Any], told: str) -> None:
-    """Nothing is swallowed."""
+    """Nothing is swallowed, neither by `task` nor by `with_options`."""
     with pytest.raises((TaskConfigurationError, PolicyError), match=told):
         task(**options)(lambda x: x)
+    with pytest.raises((TaskConfigurationError, PolicyError), match=told):
+        inc.with_options(**options)
 
 
 def test_with_options() -> None:
