@@ -93,6 +93,12 @@ def signatures_are_kept() -> None:
     called.func()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
+def tasks_are_not_called() -> None:
+    """A task is no function."""
+    bare(1)  # type: ignore[operator]  # pyright: ignore[reportCallIssue]
+    map(called, [1])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
 def results_are_kept() -> None:
     """However a task is made, its future is one of what the function returns."""
     assert_type(bare.bind(x=1), TaskFuture[float])

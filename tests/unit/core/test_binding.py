@@ -80,6 +80,19 @@ def test_a_task_cannot_be_changed() -> None:
         del add.name
 
 
+def test_a_task_is_not_called() -> None:
+    """Calling one says what to do instead, also where functions are taken."""
+    called: Any = add
+    for arguments in ((), (1, 2)):
+        with pytest.raises(TypeError, match=r"evaluate\(add\.bind\(.*add\.func\("):
+            called(*arguments)
+    with pytest.raises(TypeError, match=r"task 'add' isn't called"):
+        list(map(called, [1], [2]))
+    with pytest.raises(TypeError, match="a task already"):
+        task(name="other")(called)
+    assert evaluate(inc.bind(x=1).then(inc)) == 3
+
+
 @pytest.mark.parametrize("wrong", [int, 3, "add", None.__class__, [1]])
 def test_what_is_no_function(wrong: Any) -> None:
     """Classes and non-callables are refused."""
