@@ -176,6 +176,7 @@ def tasks_as_values() -> None:
 def wrong_options_are_refused() -> None:
     """An option of the wrong type is seen by the type checker already."""
     task(name=1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    task(backend=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     task(retry="3")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     task(timeout=[1])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     task(retries=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]

@@ -16,8 +16,9 @@ from typing import Any, Protocol, TypeVar, overload
 
 from typing_extensions import ParamSpec
 
+from daglite.core.protocols import Backend
 from daglite.core.signature import Signature
-from daglite.core.task import Task, checked_name, checked_tags
+from daglite.core.task import Task, checked_backend, checked_name, checked_tags
 from daglite.policies import RetryPolicy, TimeoutPolicy, policies_from_options
 from daglite.policies.options import BackoffOption, MiddlewareOption
 
@@ -64,7 +65,7 @@ def task(
     *,
     name: str | None = None,
     description: str | None = None,
-    backend: Any = None,
+    backend: str | Backend | None = None,
     tags: Collection[str] = (),
     retry: int | RetryPolicy | None = ...,
     backoff: BackoffOption = ...,
@@ -78,7 +79,7 @@ def task(
     *,
     name: str | None = None,
     description: str | None = None,
-    backend: Any = None,
+    backend: str | Backend | None = None,
     tags: Collection[str] = (),
     **options: Any,
 ) -> Any:
@@ -100,7 +101,8 @@ def task(
 
     Raises:
         TypeError: *func* is a class, or can't be called.
-        TaskConfigurationError: A name, tag or signature that can't be used.
+        TaskConfigurationError: A name, backend, tag or signature that can't be used, or no such
+            option.
         PolicyError: A policy that makes no sense, or isn't available.
     """
 
@@ -118,7 +120,7 @@ def task(
             func,
             name=own,
             description=description if description is not None else doc.split("\n")[0],
-            backend=backend,
+            backend=checked_backend(own, backend),
             tags=checked_tags(own, tags),
             policies=policies_from_options(f"task {own!r}", **options),
             signature=Signature.of(func, own),

@@ -27,13 +27,21 @@ from daglite.core.elements import OneShot, length_of
 from daglite.core.future import BaseTaskFuture
 from daglite.core.gather import PLAIN, gather
 from daglite.core.graph import MapMode, MapTaskNode, TaskNode, new_id
+from daglite.core.protocols import Backend
 from daglite.core.signature import Signature
 from daglite.exceptions import ParameterError, TaskConfigurationError
 from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, policies_from_options
 from daglite.policies.base import NOT_GIVEN
 from daglite.policies.options import BackoffOption, MiddlewareOption
 
-__all__ = ["MapTaskFuture", "Task", "TaskFuture", "checked_name", "checked_tags"]
+__all__ = [
+    "MapTaskFuture",
+    "Task",
+    "TaskFuture",
+    "checked_backend",
+    "checked_name",
+    "checked_tags",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,7 +82,7 @@ class Task(Generic[P, R_co]):
 
     name: str
     description: str
-    backend: Any
+    backend: str | Backend | None
     tags: tuple[str, ...]
     policies: PolicySet
     fixed: Mapping[str, Any]
@@ -88,7 +96,7 @@ class Task(Generic[P, R_co]):
         *,
         name: str,
         description: str,
-        backend: Any,
+        backend: str | Backend | None,
         tags: tuple[str, ...],
         policies: PolicySet,
         signature: Signature,
@@ -205,7 +213,7 @@ class Task(Generic[P, R_co]):
         *,
         name: str = NOT_GIVEN,
         description: str = NOT_GIVEN,
-        backend: Any = NOT_GIVEN,
+        backend: str | Backend | None = NOT_GIVEN,
         tags: Collection[str] = NOT_GIVEN,
         retry: int | RetryPolicy | None = NOT_GIVEN,
         backoff: BackoffOption = NOT_GIVEN,
@@ -232,7 +240,7 @@ class Task(Generic[P, R_co]):
             around_call, around_attempt: Middlewares, further in than the task's.
 
         Raises:
-            TaskConfigurationError: A name or tag that can't be used, or no such option.
+            TaskConfigurationError: A name, backend or tag that can't be used, or no such option.
             PolicyError: A policy that makes no sense, or isn't available.
         """
         options = dict(
@@ -248,7 +256,7 @@ class Task(Generic[P, R_co]):
         return self._changed(
             name=own,
             description=self.description if description is NOT_GIVEN else description,
-            backend=self.backend if backend is NOT_GIVEN else backend,
+            backend=self.backend if backend is NOT_GIVEN else checked_backend(own, backend),
             tags=self.tags if tags is NOT_GIVEN else checked_tags(own, tags),
             policies=given.merged_over(self.policies),
         )
@@ -510,6 +518,19 @@ def checked_name(name: object) -> str:
     if not isinstance(name, str) or not name:
         raise TaskConfigurationError(f"a task's name is a non-empty string, not {name!r}")
     return name
+
+
+def checked_backend(name: str, backend: Any) -> str | Backend | None:
+    """*backend*, if it may be one; whether its name is known is asked when it is used."""
+    if backend is None or isinstance(backend, str):
+        return backend
+    if isinstance(backend, type) or not isinstance(backend, Backend):
+        hint = f"; make one: {backend.__name__}(...)" if isinstance(backend, type) else ""
+        raise TaskConfigurationError(
+            f"task {name!r}: backend is a name such as 'threading', or an object with the "
+            f"methods of daglite.Backend, not {backend!r:.60}{hint}"
+        )
+    return backend
 
 
 def checked_tags(name: str, tags: object) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from daglite import Task, build_graph, evaluate, task
+from daglite import Task, ThreadBackend, build_graph, evaluate, task
 from daglite.core.graph import MapTaskNode, TaskNode
 from daglite.exceptions import (
     GraphConstructionError,
@@ -116,6 +116,8 @@ def test_functions_that_cannot_be_bound() -> None:
         ({"name": ""}, "non-empty string"),
         ({"tags": "http"}, r'\("http",\)'),
         ({"tags": [1]}, "tuple of words"),
+        ({"backend": 3}, "a name such as 'threading', or an object with .*, not 3$"),
+        ({"backend": ThreadBackend}, r"make one: ThreadBackend\(...\)$"),
         ({"cache": True}, "isn't available"),
         ({"retries": 3}, "retr"),
         ({"retry": True}, "retry"),
