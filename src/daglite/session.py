@@ -53,6 +53,9 @@ _PlannerKey: TypeAlias = tuple[DagliteSettings, str | int]
 _PLANNERS = 64
 """How many planners a session keeps."""
 
+_OURS = ("sequential", "synchronous", "threading")
+"""Backends that are always there, and needn't be found to know that."""
+
 
 @final
 class Options:
@@ -60,6 +63,7 @@ class Options:
     What `evaluate` was asked for besides the expression; see there.
 
     Raises:
+        BackendError: *default_backend* is unknown.
         PolicyError, SettingsError, TaskConfigurationError: A value of the wrong kind.
     """
 
@@ -86,6 +90,11 @@ class Options:
         for name, layer in (("policies", policies), ("overrides", overrides)):
             if layer is not None and not isinstance(layer, PolicySet):
                 raise PolicyError(f"{name}= takes a PolicySet, not {layer!r:.60}")
+        # Here, as the run never asks for it if every task names its own.
+        if default_backend is not None and default_backend not in _OURS:
+            find_backend(default_backend)
+        if use_async is not None and not isinstance(use_async, bool):
+            raise TaskConfigurationError(f"use_async= takes True or False, not {use_async!r:.60}")
         if settings is not None and not isinstance(settings, DagliteSettings):
             raise SettingsError(f"settings= takes DagliteSettings, not {settings!r:.60}")
         if on_failure is not None and on_failure not in get_args(OnFailure):

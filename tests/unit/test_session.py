@@ -19,6 +19,7 @@ from daglite import (
     task,
 )
 from daglite.exceptions import (
+    BackendError,
     ExecutionError,
     PolicyError,
     SettingsError,
@@ -50,15 +51,20 @@ ident = task(lambda: threading.get_ident(), name="ident")
         ({"overrides": RetryPolicy(1)}, PolicyError, "overrides= takes a PolicySet, not Retry"),
         ({"settings": {}}, SettingsError, "settings= takes DagliteSettings, not {}"),
         ({"on_failure": "go on"}, TaskConfigurationError, "'stop' or 'continue', not 'go on'"),
+        ({"default_backend": "sequentail"}, BackendError, "did you mean 'sequential'"),
+        ({"default_backend": "dask"}, BackendError, "'dask' isn't available in this version"),
+        ({"default_backend": 3}, BackendError, "3 is no backend: give a name"),
+        ({"use_async": "yes please"}, TaskConfigurationError, "True or False, not 'yes please'"),
+        ({"use_async": 1}, TaskConfigurationError, "True or False, not 1"),
         ({"callbacks": [object()]}, TaskConfigurationError, "none of the methods on_event"),
         ({"callbacks": [RecordedEvents]}, TaskConfigurationError, "none of the methods"),
         ({"callbacks": 5}, TaskConfigurationError, "callback 5 has none"),
     ],
 )
 def test_options_of_the_wrong_kind(options: dict[str, Any], error: Any, told: str) -> None:
-    """Each is refused before anything runs, wherever it is given."""
+    """Each is refused before anything runs, wherever it is given, and whether or not it counts."""
     with pytest.raises(error, match=told):
-        evaluate(work.bind(), **options)
+        evaluate(work.with_options(backend="sequential").bind(), **options)
     with pytest.raises(error, match=told), evaluate.context(**options):
         pass
 
