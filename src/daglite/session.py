@@ -7,6 +7,7 @@ A session puts the parts together: settings, backends, policies, and a run for e
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ from daglite.core.task import Task
 from daglite.exceptions import PolicyError, SettingsError, TaskConfigurationError
 from daglite.planner import Planner
 from daglite.policies import PolicySet
+from daglite.policies.messages import did_you_mean
 from daglite.settings import DagliteSettings, get_global_settings
 
 __all__ = ["OnFailure", "Options", "Session"]
@@ -331,13 +333,31 @@ def _listed(callbacks: Any) -> tuple[object, ...]:
     if callbacks is None:
         return ()
     listed = tuple(callbacks) if isinstance(callbacks, (list, tuple, set)) else (callbacks,)
-    methods = ("on_event", "on_node_start", "on_node_complete", "on_node_error")
     for callback in listed:
-        if isinstance(callback, type) or not any(hasattr(callback, m) for m in methods):
-            raise TaskConfigurationError(
-                f"callback {callback!r:.60} has none of the methods {', '.join(methods)}"
-            )
+        _check_callback(callback)
     return listed
+
+
+_CALLBACK_METHODS = ("on_event", "on_node_start", "on_node_complete", "on_node_error")
+
+
+def _check_callback(callback: object) -> None:
+    told = f"callback {callback!r:.60} has"
+    for name in dir(callback):
+        if not name.startswith("on_") or not callable(method := getattr(callback, name, None)):
+            continue
+        if name not in _CALLBACK_METHODS:
+            raise TaskConfigurationError(
+                f"{told} a method {name!r}, which is never called"
+                f"{did_you_mean(name, _CALLBACK_METHODS)}; "
+                f"those that are called are {', '.join(_CALLBACK_METHODS)}"
+            )
+        if inspect.iscoroutinefunction(method):
+            raise TaskConfigurationError(
+                f"{told} an async {name!r}, which nobody would await; make it a plain method"
+            )
+    if isinstance(callback, type) or not any(hasattr(callback, m) for m in _CALLBACK_METHODS):
+        raise TaskConfigurationError(f"{told} none of the methods {', '.join(_CALLBACK_METHODS)}")
 
 
 _sessions: WeakSet[Session] = WeakSet()

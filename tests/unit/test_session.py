@@ -36,6 +36,19 @@ def work(x: Any = 0) -> Any:
     return x
 
 
+class Misspelt(RecordedEvents):
+    def on_node_started(self, node_id: int, node_name: str) -> None: ...
+
+
+class Foreign:
+    def on_node_start(self, node_id: int, node_name: str) -> None: ...
+    def on_epoch_end(self) -> None: ...
+
+
+class Async:
+    async def on_node_error(self, node_id: int, error: Exception) -> None: ...
+
+
 @task
 def thread() -> str:
     return f":{threading.current_thread().name}"
@@ -58,6 +71,13 @@ ident = task(lambda: threading.get_ident(), name="ident")
         ({"use_async": 1}, TaskConfigurationError, "True or False, not 1"),
         ({"callbacks": [object()]}, TaskConfigurationError, "none of the methods on_event"),
         ({"callbacks": [RecordedEvents]}, TaskConfigurationError, "none of the methods"),
+        (
+            {"callbacks": Misspelt()},
+            TaskConfigurationError,
+            "'on_node_started', which is never called, did you mean 'on_node_start'",
+        ),
+        ({"callbacks": [Foreign()]}, TaskConfigurationError, "'on_epoch_end'.*; those that are"),
+        ({"callbacks": (Async(),)}, TaskConfigurationError, "an async 'on_node_error'"),
         ({"callbacks": 5}, TaskConfigurationError, "callback 5 has none"),
     ],
 )
@@ -76,6 +96,19 @@ def test_callbacks(given: Any) -> None:
     assert evaluate(work.bind(x=1), callbacks=events if given is None else given([events])) == 1
     assert events.names()[-1] == "RunFinished"
     assert evaluate(work.bind(x=1), callbacks=None) == 1
+
+
+def test_callbacks_may_have_more() -> None:
+    """Attributes that aren't methods, and methods of other names, are their own."""
+
+    class More(RecordedEvents):
+        on_screen = True
+
+        def one(self) -> None: ...
+
+    events = More()
+    assert evaluate(work.bind(x=1), callbacks=events) == 1
+    assert events.events
 
 
 def test_a_closed_context() -> None:
