@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 from daglite._clock import Clock
 from daglite.core.body import carrying
 from daglite.core.future import BaseTaskFuture
-from daglite.core.protocols import Backend
+from daglite.core.protocols import Backend, Callback
 from daglite.core.run import Run
 from daglite.policies import PolicySet
 from daglite.policies.messages import did_you_mean
@@ -52,7 +52,7 @@ class EvaluateOptions(TypedDict, total=False):
     use_async: bool | None
     policies: PolicySet | None
     overrides: PolicySet | None
-    callbacks: Sequence[object] | None
+    callbacks: Callback | Sequence[Callback] | None
     on_failure: OnFailure | None
     settings: DagliteSettings | None
 

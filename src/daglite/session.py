@@ -31,7 +31,7 @@ from daglite.core.gather import gather
 from daglite.core.graph import GraphNode, Node, NodeId, TaskInfo
 from daglite.core.kernel import Kernel
 from daglite.core.plan import Step
-from daglite.core.protocols import Backend
+from daglite.core.protocols import Backend, Callback
 from daglite.core.run import Listeners, Run
 from daglite.core.straight import run_straight
 from daglite.core.task import Task
@@ -85,7 +85,7 @@ class Options:
         use_async: bool | None = None,
         policies: PolicySet | None = None,
         overrides: PolicySet | None = None,
-        callbacks: Sequence[object] | None = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
         on_failure: OnFailure | None = None,
         settings: DagliteSettings | None = None,
     ) -> None:

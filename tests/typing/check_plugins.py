@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from typing_extensions import assert_type
 
@@ -21,7 +22,14 @@ from daglite import (
     find_backend,
     task,
 )
-from daglite.callbacks import AttemptFailed, Event, ExecutionCallback, Logger, ProgressBar
+from daglite.callbacks import (
+    AttemptFailed,
+    Callback,
+    Event,
+    ExecutionCallback,
+    Logger,
+    ProgressBar,
+)
 from daglite.core.protocols import Done
 from daglite.core.run import Run
 
@@ -50,6 +58,20 @@ class Part:
     """One of them, which takes more than it must."""
 
     def on_node_error(self, node_id: object, error: BaseException) -> None:
+        pass
+
+
+class Derived(ExecutionCallback):
+    """One of them, and the others inherited."""
+
+    def on_node_complete(self, node_id: int, result: Any) -> None:
+        pass
+
+
+class OpaqueIds:
+    """Ids of a type of its own."""
+
+    def on_node_start(self, node_id: UUID, node_name: str) -> None:
         pass
 
 
@@ -122,9 +144,17 @@ def one() -> int:
 def callbacks() -> None:
     """`evaluate` takes callbacks that have some of the methods; the protocol has all."""
     whole: ExecutionCallback = Whole()
-    part: ExecutionCallback = Part()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    wrong: ExecutionCallback = Wrong()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    evaluate(one.bind(), callbacks=[whole, part, wrong, Logger(), ProgressBar(), Part()])
+    derived: ExecutionCallback = Derived()
+    part: Callback = Part()
+    evaluate(one.bind(), callbacks=[whole, derived, part, Logger(), ProgressBar(), OpaqueIds()])
+    evaluate(one.bind(), callbacks=Logger())
+    evaluate(one.bind(), callbacks=(ProgressBar(), Part()))
+    loggers = [Logger()]
+    evaluate(one.bind(), callbacks=loggers)
+    not_whole: ExecutionCallback = Part()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    wrong: Callback = Wrong()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    evaluate(one.bind(), callbacks=[not_whole, wrong])
+    evaluate(one.bind(), callbacks=[5])  # type: ignore[list-item]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def middlewares() -> None:

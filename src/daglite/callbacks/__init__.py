@@ -2,8 +2,8 @@
 Those who are told what happens in a run: they may watch it, and can't change it.
 
 Pass them to `evaluate(..., callbacks=[ProgressBar(), Logger(level="INFO")])`. A callback is any
-object with one or more of the methods of `ExecutionCallback`; its `on_event` is given the
-events that stand here too.
+object with one or more of the methods of `ExecutionCallback`, and `Callback` is the type of all
+such objects; its `on_event` is given the events that stand here too.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from daglite.core.events import (
     RunFinished,
     RunStarted,
 )
-from daglite.core.protocols import ExecutionCallback
+from daglite.core.protocols import Callback, ExecutionCallback
 
 __all__ = [
     "AttemptFailed",
     "CallAbandoned",
     "CallParked",
+    "Callback",
     "Event",
     "ExecutionCallback",
     "Logger",

@@ -10,7 +10,15 @@ from daglite.core.call import Call, Outcome
 from daglite.core.events import Event
 from daglite.core.run import Run
 
-__all__ = ["Backend", "Capabilities", "Done", "ExecutionCallback", "Middleware", "Next"]
+__all__ = [
+    "Backend",
+    "Callback",
+    "Capabilities",
+    "Done",
+    "ExecutionCallback",
+    "Middleware",
+    "Next",
+]
 
 Done: TypeAlias = Callable[[Call, Outcome], None]
 """Takes the outcome of a call, from any thread."""
@@ -92,13 +100,53 @@ class Middleware(Protocol):
 
 class ExecutionCallback(Protocol):
     """
-    Is told what happens in a run, on the thread of `evaluate`.
+    Is told what happens in a run, on the thread of `evaluate`, which waits for it.
 
-    A callback may have any of these methods and needn't have all.  One that raises is
-    reported once and doesn't harm the run.
+    A callback may have any of these methods and needn't have all; a class that derives from
+    this one inherits those that it leaves out.  One that raises is reported once to the
+    ``daglite`` logger and doesn't harm the run.  Ids are opaque, and unique in this process.
     """
 
-    def on_node_start(self, node_id: int, node_name: str) -> None: ...
-    def on_node_complete(self, node_id: int, result: Any) -> None: ...
-    def on_node_error(self, node_id: int, error: Exception) -> None: ...
+    # Each has a body, so that type checkers let a class that derives leave it out.
+
+    def on_node_start(self, node_id: int, node_name: str) -> None:
+        """All that a node needs is there, and it begins; a map is one node."""
+        return
+
+    def on_node_complete(self, node_id: int, result: Any) -> None:
+        """A node has its value; of a map, the list of its values."""
+        return
+
+    def on_node_error(self, node_id: int, error: Exception) -> None:
+        """
+        A node failed for good: no retry is left, or none would help.
+
+        Args:
+            node_id: The node.
+            error: An `ExecutionError`; of a map, once for each element that failed.
+        """
+        return
+
+    def on_event(self, event: Event) -> None:
+        """Whatever happens, these three included; see the events in `daglite.callbacks`."""
+        return
+
+
+class _OnNodeStart(Protocol):
+    def on_node_start(self, node_id: Any, node_name: str) -> None: ...
+
+
+class _OnNodeComplete(Protocol):
+    def on_node_complete(self, node_id: Any, result: Any) -> None: ...
+
+
+class _OnNodeError(Protocol):
+    def on_node_error(self, node_id: Any, error: Exception) -> None: ...
+
+
+class _OnEvent(Protocol):
     def on_event(self, event: Event) -> None: ...
+
+
+Callback: TypeAlias = _OnNodeStart | _OnNodeComplete | _OnNodeError | _OnEvent
+"""What `evaluate` takes as a callback: anything with one of the methods of `ExecutionCallback`."""

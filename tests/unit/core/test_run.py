@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from daglite import task
-from daglite.callbacks import MapProgress, NodeCompleted, NodeStarted, RunFinished, RunStarted
+from daglite.callbacks import (
+    ExecutionCallback,
+    MapProgress,
+    NodeCompleted,
+    NodeStarted,
+    RunFinished,
+    RunStarted,
+)
 from daglite.core.kernel import Kernel
 from daglite.core.run import Listeners, Run
 from daglite.exceptions import ExecutionError
@@ -86,6 +93,22 @@ def test_the_methods(lab: Lab, backend: str | None) -> None:
     assert methods.told[-1][2] is caught.value
     assert isinstance(caught.value, ExecutionError)
     assert methods.told[-1][1] == caught.value.node_id
+
+
+def test_a_callback_that_derives(lab: Lab) -> None:
+    """What it leaves out it inherits, and that does nothing."""
+
+    class OnComplete(ExecutionCallback):
+        def __init__(self) -> None:
+            self.results: list[Any] = []
+
+        def on_node_complete(self, node_id: int, result: Any) -> None:
+            self.results.append(result)
+
+    callback, bad = OnComplete(), work.with_options(name="bad")
+    with pytest.raises(OSError, match="down"):
+        lab(bad.bind(x=work.bind(x=1)), {"bad": Fails(OSError("down"))}, callbacks=callback)
+    assert callback.results == [1]
 
 
 class Broken:
