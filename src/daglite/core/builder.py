@@ -6,6 +6,7 @@ from typing import Any
 
 from daglite.core.future import BaseTaskFuture
 from daglite.core.graph import GatherNode, GraphNode, Node, NodeId
+from daglite.core.task import Task
 from daglite.core.validation import check_edges
 from daglite.exceptions import GraphConstructionError
 
@@ -24,12 +25,23 @@ def build_graph(root: Node) -> dict[NodeId, GraphNode]:
 
     Raises:
         GraphConstructionError: A cycle, or an edge between annotations that can't fit.
+        TypeError: *root* is neither a future nor a node.
     """
+    if not isinstance(root, Node):
+        raise TypeError(f"build_graph needs a future, not {root!r:.60}{_hint(root)}")
     found, in_order = _collect(root)
     order = sorted(found) if in_order else _sorted_by_need(root)
     nodes = {node_id: found[node_id] for node_id in order}
     check_edges(nodes)
     return nodes
+
+
+def _hint(root: object) -> str:
+    if isinstance(root, Task):
+        return f"; bind it first: {root.name}.bind()"
+    if isinstance(root, (list, tuple, set, frozenset, dict)):
+        return "; build the graph of each future in it"
+    return "; decorate it with @task and bind it" if callable(root) else ""
 
 
 def _collect(root: Any) -> tuple[dict[NodeId, GraphNode], bool]:

@@ -50,6 +50,21 @@ def test_a_cycle_is_named(length):
     assert f"Circular dependency detected: {' → '.join(names)}" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("root", "told"),
+    [
+        (step, r"not <Task step\(x\)>; bind it first: step\.bind\(\)$"),
+        ([step.bind()], "not .*; build the graph of each future in it$"),
+        (len, "not <built-in .*; decorate it with @task and bind it$"),
+        (5, "build_graph needs a future, not 5$"),
+    ],
+)
+def test_a_root_that_is_no_future(root, told):
+    """A `TypeError` says what was given, and what to do."""
+    with pytest.raises(TypeError, match=told):
+        build_graph(root)
+
+
 def test_a_reference_to_what_is_no_node():
     """A node can't be made with it."""
     with pytest.raises(GraphConstructionError, match="refers to 77, which isn't a node"):
