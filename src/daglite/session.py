@@ -315,6 +315,11 @@ def _root_of(expr: Any) -> Node | None:
         )
     items = expr.values() if isinstance(expr, dict) else expr
     for item in items:
+        if isinstance(item, Task):
+            raise TypeError(
+                f"evaluate was given a {type(expr).__name__} that holds {item!r:.60}, which is "
+                f"no future; bind it first: {item.name}.bind()"
+            )
         if gather(item) is None and not isinstance(item, (list, tuple, dict)):
             raise TypeError(
                 f"evaluate was given a {type(expr).__name__} that holds {item!r:.60}, "
