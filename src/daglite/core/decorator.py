@@ -110,10 +110,7 @@ def task(
         if isinstance(func, Task):
             raise TypeError(f"{func!r} is a task already; use with_options() to change it")
         if isinstance(func, type) or not callable(func):
-            raise TypeError(
-                f"@task needs a function, not {func!r:.60}; "
-                "for a class, decorate a function that makes an instance"
-            )
+            raise TypeError(f"@task needs a function, not {func!r:.60}{_hint(func)}")
         own = checked_name(name if name is not None else _name_of(func))
         doc = (getattr(func, "__doc__", None) or "").strip() if _is_described(func) else ""
         return Task(
@@ -128,6 +125,14 @@ def task(
         )
 
     return decorate if func is None else decorate(func)
+
+
+def _hint(wrong: object) -> str:
+    if isinstance(wrong, str):
+        return f"; a name is given as @task(name={wrong!r})"
+    if isinstance(wrong, type):
+        return "; for a class, decorate a function that makes an instance"
+    return "; options are given by name, as in @task(retry=3)"
 
 
 def _is_described(func: Callable[..., Any]) -> bool:

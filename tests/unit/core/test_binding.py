@@ -93,10 +93,19 @@ def test_a_task_is_not_called() -> None:
     assert evaluate(inc.bind(x=1).then(inc)) == 3
 
 
-@pytest.mark.parametrize("wrong", [int, 3, "add", None.__class__, [1]])
-def test_what_is_no_function(wrong: Any) -> None:
-    """Classes and non-callables are refused."""
-    with pytest.raises(TypeError, match="@task needs a function"):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (int, "not <class 'int'>; for a class, decorate a function that makes"),
+        (None.__class__, "for a class"),
+        ("fetch", r"not 'fetch'; a name is given as @task\(name='fetch'\)$"),
+        (3, r"not 3; options are given by name, as in @task\(retry=3\)$"),
+        ([1], "options are given by name"),
+    ],
+)
+def test_what_is_no_function(wrong: Any, told: str) -> None:
+    """Classes and non-callables are refused, with what was probably meant."""
+    with pytest.raises(TypeError, match=f"^@task needs a function, .*{told}"):
         task(wrong)
     with pytest.raises(TypeError, match="a task already"):
         task(add)
