@@ -118,7 +118,7 @@ def _zipped(
             short = [n for n, element in zip(names, row, strict=True) if element is _END]
             raise ParameterError(
                 f"task {node.name!r}: .zip() needs iterables of equal length, "
-                f"but {short} ended after {count} elements and others did not"
+                f"but {short} ended after {count} element{'s' * (count != 1)} and others did not"
             )
         yield row
 

@@ -158,8 +158,9 @@ class MapProgress(Event):
     total: int | None
 
     def __str__(self) -> str:
-        of_total = "" if self.total is None else f" of {self.total}"
-        return f"{self.node_name}: {self.done}{of_total} elements done"
+        if self.total is None:
+            return f"{self.node_name}: {_count(self.done, 'element')} done"
+        return f"{self.node_name}: {self.done} of {_count(self.total, 'element')} done"
 
 
 @dataclass(frozen=True, slots=True)

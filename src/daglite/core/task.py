@@ -297,8 +297,8 @@ class Task(Generic[P, R_co]):
         free = [name for name in places if name not in self.fixed]
         if len(args) > len(free):
             raise ParameterError(
-                f"task {self.name!r}: .{method}() was given {len(args)} arguments by position, "
-                f"but takes {len(free)}: {free}"
+                f"task {self.name!r}: .{method}() was given {len(args)} "
+                f"argument{'s' * (len(args) != 1)} by position, but takes {len(free)}: {free}"
             )
         named = dict(zip(free, args, strict=False))
         twice = [name for name in kwargs if name in named]

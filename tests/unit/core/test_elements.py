@@ -45,3 +45,11 @@ def test_an_array_without_dimensions_is_refused_when_bound():
     """Its length isn't asked for before it is known to be iterable."""
     with pytest.raises(ParameterError, match="non-iterable Scalar"):
         same.zip(x=Scalar())
+
+
+@pytest.mark.parametrize(("short", "told"), [(1, "1 element and"), (2, "2 elements and")])
+def test_lengths_that_differ(short, told):
+    """What ends first is named, with the number of its elements, once that is known."""
+    pair = task(lambda x, y: (x, y), name="pair")
+    with pytest.raises(ParameterError, match=rf"\['y'\] ended after {told} others did not"):
+        evaluate(pair.zip(x=iter(range(3)), y=iter(range(short))))

@@ -36,6 +36,8 @@ LINES = [
     (NodeFailed("r1", 1.0, 3, "clean", 0, KeyError()), "clean[0] failed: KeyError"),
     (MapProgress("r1", 1.0, 3, "clean", 40, 100), "clean: 40 of 100 elements done"),
     (MapProgress("r1", 1.0, 3, "clean", 40, None), "clean: 40 elements done"),
+    (MapProgress("r1", 1.0, 3, "clean", 0, 1), "clean: 0 of 1 element done"),
+    (MapProgress("r1", 1.0, 3, "clean", 1, None), "clean: 1 element done"),
     (
         AttemptFailed("r1", 1.0, 3, "clean", 7, 2, OSError("gone"), 0.5),
         "clean[7] attempt 2 failed after 500ms: OSError: gone",
