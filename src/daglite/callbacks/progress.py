@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import io
 import math
 import sys
 import threading
@@ -46,10 +47,11 @@ class ProgressBar:
 
     Raises:
         ValueError: *min_interval* is negative, or not finite.
-        TypeError: *min_interval* is no number.
+        TypeError: *min_interval* is no number, or *stream* can't be written to.
     """
 
     def __init__(self, stream: TextIO | None = None, *, min_interval: float = 0.1) -> None:
+        _check_stream(stream)
         _check_interval(min_interval)
         self._stream = stream
         self._min_interval = float(min_interval)
@@ -129,6 +131,16 @@ def _find_live() -> Callable[[QuietStream, float], _Display | None] | None:
         return None
     opener: Callable[[QuietStream, float], _Display | None] = live.open_live
     return opener
+
+
+def _check_stream(stream: object) -> None:
+    has_all = all(hasattr(stream, name) for name in ("write", "flush", "isatty"))
+    if stream is None or (has_all and not isinstance(stream, (io.RawIOBase, io.BufferedIOBase))):
+        return
+    raise TypeError(
+        f"ProgressBar({stream!r:.60}): give a text stream, such as sys.stdout or an open file, "
+        f"or leave it out for sys.stderr"
+    )
 
 
 def _check_interval(min_interval: float) -> None:

@@ -295,3 +295,10 @@ def test_an_interval_of_the_wrong_type_is_refused(interval):
     """Seconds are a number."""
     with pytest.raises(TypeError, match="min_interval"):
         ProgressBar(min_interval=interval)
+
+
+@pytest.mark.parametrize("stream", ["x", 0.5, print, io.BytesIO()])
+def test_a_stream_that_cannot_be_written_to_is_refused(stream):
+    """At once, and not in the middle of a run."""
+    with pytest.raises(TypeError, match=r"give a text stream, such as sys\.stdout"):
+        ProgressBar(stream)
