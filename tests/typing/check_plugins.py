@@ -174,6 +174,8 @@ def backends() -> None:
     assert_type(find_backend("threading"), Backend)
     assert_type(find_backend(mine), Backend)
     assert_type(threads.slots, int)
+    with ThreadBackend(2) as few:
+        assert_type(few, ThreadBackend)
     assert_type(sequential.capabilities, Capabilities)
     assert_type(evaluate(one.bind(), default_backend=mine), int)
     one.with_options(backend=wrong)

@@ -7,6 +7,8 @@ import weakref
 from functools import partial
 from typing import final
 
+from typing_extensions import Self
+
 from daglite.backends.pool import ThreadPool
 from daglite.core.call import Call
 from daglite.core.protocols import Capabilities, Done
@@ -40,7 +42,8 @@ class ThreadBackend:
 
     Args:
         max_workers: Calls that may run at the same time, 1 or more.  The backend has a pool
-            of its own; `find_backend("threading")` is the one that shares the process's pool.
+            of its own, which `close` or the end of a ``with`` block ends;
+            `find_backend("threading")` is the one that shares the process's pool.
         max_abandoned: Calls out of time but still running, above which new timed calls fail.
     """
 
@@ -64,6 +67,12 @@ class ThreadBackend:
         backend = cls(max_workers, max_abandoned=max_abandoned)
         backend._shared = True
         return backend
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"ThreadBackend(max_workers={self.slots})"
