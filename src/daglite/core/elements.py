@@ -10,7 +10,7 @@ from typing import Any, final
 from daglite.core.graph import MapTaskNode
 from daglite.exceptions import ParameterError
 
-__all__ = ["OneShot", "calls_of", "length_of", "number_of_calls"]
+__all__ = ["OneShot", "calls_of", "is_table", "length_of", "number_of_calls"]
 
 _END = object()
 
@@ -85,9 +85,19 @@ def length_of(source: object) -> int | None:
         return None
 
 
+def is_table(source: object) -> bool:
+    """Whether *source* is like a pandas DataFrame, whose elements are its columns' names."""
+    return hasattr(source, "columns") and hasattr(source, "iterrows")
+
+
 def _iterable(node: MapTaskNode, name: str, source: Any) -> Iterable[Any]:
     if isinstance(source, (str, bytes, bytearray)):
         problem = f"the {type(source).__name__} {source!r:.40}; return a list"
+    elif is_table(source):
+        problem = (
+            f"a {type(source).__name__}, whose elements are its columns' names; "
+            'return its rows: df.to_dict("records"), or list(df.itertuples())'
+        )
     else:
         try:
             elements: Iterator[Any] = iter(source)

@@ -23,7 +23,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, final
 from typing_extensions import Never, ParamSpec
 
 from daglite._codec import function_from_state, function_state
-from daglite.core.elements import OneShot, length_of
+from daglite.core.elements import OneShot, is_table, length_of
 from daglite.core.future import BaseTaskFuture
 from daglite.core.gather import PLAIN, gather
 from daglite.core.graph import MapMode, MapTaskNode, TaskNode, new_id
@@ -149,6 +149,8 @@ class Task(Generic[P, R_co]):
         One call of this task, with values or with futures of them.
 
         Futures inside lists, tuples, sets, dicts and dataclasses are found and awaited too.
+        Names are checked here.  The types of futures are checked against the annotations when
+        the graph is built; those of values are not.
 
         Raises:
             ParameterError: Arguments that are bound already, unknown, or missing.
@@ -182,7 +184,8 @@ class Task(Generic[P, R_co]):
         """
         One call for each combination of elements; the first keyword varies slowest.
 
-        Each argument is an iterable of elements, or a future of one.
+        Each argument is an iterable of elements, or a future of one.  The elements of a dict
+        are its keys.
 
         Raises:
             ParameterError: Arguments that are bound already, not iterable, unknown, or missing.
@@ -192,6 +195,8 @@ class Task(Generic[P, R_co]):
     def zip(self, /, **kwargs: Any) -> MapTaskFuture[R_co]:
         """
         One call for each position of iterables of equal length.
+
+        Each argument is as for `extend`.
 
         Raises:
             ParameterError: Arguments that are bound already, not iterable, unknown, missing,
@@ -366,6 +371,12 @@ class Task(Generic[P, R_co]):
             raise ParameterError(
                 f"{what} needs an iterable of elements, but was given the {type(value).__name__} "
                 f"{value!r:.40}; put it in a list, or use list(...) if you mean its characters"
+            )
+        if is_table(value):
+            raise ParameterError(
+                f"{what} needs an iterable of elements, but was given a {type(value).__name__}, "
+                "whose elements are its columns' names; give its rows: "
+                'df.to_dict("records"), or list(df.itertuples())'
             )
         try:
             iterator = iter(value)

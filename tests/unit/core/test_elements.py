@@ -18,10 +18,23 @@ class Scalar:
         raise TypeError("no dimensions")
 
 
+class Frame:
+    """Like a DataFrame of pandas, as far as iterating goes."""
+
+    columns = ("a", "b")
+
+    def __iter__(self):
+        return iter(self.columns)
+
+    def iterrows(self):
+        """Its rows."""
+        yield from ()
+
+
 @task
 def make(kind):
     """Make something that isn't a sequence of elements."""
-    return {"scalar": Scalar(), "text": "abc", "number": 5}[kind]
+    return {"scalar": Scalar(), "text": "abc", "number": 5, "frame": Frame()}[kind]
 
 
 @task
@@ -33,12 +46,29 @@ def same(x):
 @pytest.mark.parametrize("backend", ["sequential", "threading"])
 @pytest.mark.parametrize(
     ("kind", "told"),
-    [("scalar", "non-iterable Scalar"), ("text", "the str 'abc'"), ("number", "non-iterable int")],
+    [
+        ("scalar", "non-iterable Scalar"),
+        ("text", "the str 'abc'"),
+        ("number", "non-iterable int"),
+        ("frame", r'a Frame, .*; return its rows: df\.to_dict\("records"\)'),
+    ],
 )
 def test_a_result_that_has_no_elements(backend, kind, told):
     """The error names the task and the parameter."""
     with pytest.raises(ParameterError, match=f"task 'same': parameter 'x' .*{told}"):
         evaluate(make.bind(kind=kind).map(same), default_backend=backend)
+
+
+@pytest.mark.parametrize("bind", [same.extend, same.zip])
+def test_a_table_is_refused_when_bound(bind):
+    """It would give the names of its columns, where its rows are meant."""
+    with pytest.raises(ParameterError, match=r"given a Frame, .* rows: .* list\(df\.itertuples"):
+        bind(x=Frame())
+
+
+def test_a_dict_gives_its_keys():
+    """As it does anywhere in Python."""
+    assert evaluate(same.extend(x={"a": 1, "b": 2})) == ["a", "b"]
 
 
 def test_an_array_without_dimensions_is_refused_when_bound():
