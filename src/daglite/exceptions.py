@@ -26,7 +26,7 @@ import types
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, SupportsIndex, TypeVar, cast
+from typing import Any, ClassVar, Literal, SupportsIndex, TypeVar, cast, overload
 
 __all__ = [
     "AttemptRecord",
@@ -126,6 +126,22 @@ class _Facts:
     settled: bool = False
 
 
+class _MessageFact:
+    """
+    The first line of an `ExecutionError`.
+
+    Not a property: without ``__set__`` it gives way to a `message` that the task's own
+    exception, or a subclass, keeps in its ``__dict__``.
+    """
+
+    @overload
+    def __get__(self, error: None, owner: type) -> "_MessageFact": ...
+    @overload
+    def __get__(self, error: "ExecutionError", owner: type) -> str: ...
+    def __get__(self, error: "ExecutionError | None", owner: type) -> "_MessageFact | str":
+        return self if error is None else _message(error)
+
+
 class ExecutionError(DagliteError):
     """
     A task, or a whole run, that failed.
@@ -137,8 +153,11 @@ class ExecutionError(DagliteError):
     """
 
     # All facts stand behind properties: those win over attributes of the same name
-    # that a task's own exception brings along.
+    # that a task's own exception brings along. Only `message` is so common that it gives way.
     _facts = _Facts()
+
+    message = _MessageFact()
+    """What happened, without the other facts; where the task's exception has a `message`, that."""
 
     def __init__(
         self,
@@ -589,6 +608,10 @@ def _made_class(original: type[Exception]) -> type[ExecutionError]:
         "__delattr__": object.__delattr__,
         "__class__": object.__dict__["__class__"],
     }
+    for owner in original.__mro__:
+        if "message" in owner.__dict__:
+            namespace["message"] = owner.__dict__["message"]
+            break
     cls: type[ExecutionError] = types.new_class(
         name, (ExecutionError, original), exec_body=lambda body: body.update(namespace)
     )

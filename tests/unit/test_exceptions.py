@@ -398,6 +398,12 @@ class Clashing(Exception):
         self.message = "mine"
 
 
+class MessageOfTheClass(Exception):
+    @property
+    def message(self) -> str:
+        return "of the class"
+
+
 class Sized(Exception):
     def __len__(self) -> int:
         return 0
@@ -561,6 +567,15 @@ class TestMadeClass:
         error: Any = as_execution_error("m", original=Clashing(), node_id=4)
         assert (error.node_id, error.attempts, error.permanent) == (4, (), False)
         assert error.message == "mine"
+
+    def test_message(self) -> None:
+        """It is the first line, unless the original has one of its own, wherever it keeps it."""
+        error = again(as_execution_error("task 'x' failed", original=ValueError(1), node_id=4))
+        assert error.message == "task 'x' failed"
+        assert ExecutionError("m").message == "m"
+        own: Any = again(as_execution_error("task 'x' failed", original=MessageOfTheClass()))
+        assert own.message == "of the class"
+        assert str(own).startswith("task 'x' failed")
 
     def test_weird_properties(self) -> None:
         """A property of the original's class that raises is never asked."""
