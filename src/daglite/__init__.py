@@ -38,6 +38,7 @@ _HOMES = {
     "evaluate_async": "evaluation",
     "find_backend": "backends.registry",
     "get_global_settings": "settings",
+    "run_here": "core.dispatch",
     "set_global_settings": "settings",
     "task": "core.decorator",
 }

@@ -8,6 +8,7 @@ from daglite.core.call import Call as Call
 from daglite.core.call import Outcome as Outcome
 from daglite.core.current import current_call as current_call
 from daglite.core.decorator import task as task
+from daglite.core.dispatch import run_here as run_here
 from daglite.core.protocols import Backend as Backend
 from daglite.core.protocols import Capabilities as Capabilities
 from daglite.core.protocols import Middleware as Middleware
@@ -49,6 +50,7 @@ __all__ = [
     "evaluate_async",
     "find_backend",
     "get_global_settings",
+    "run_here",
     "set_global_settings",
     "task",
 ]

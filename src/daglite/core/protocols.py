@@ -50,28 +50,46 @@ class Backend(Protocol):
     """
     Runs calls; knows no graph and no policy.
 
-    `submit` returns at once and calls *done* exactly once, from any thread, unless the call
-    or its run is cancelled first.  Whatever the function raises is an `Outcome`; `submit`
-    itself raises nothing for it.  When the function starts, `Call.started` is set.
+    One backend may serve many runs at once, and any of its methods may be called from any
+    thread.
     """
 
     @property
-    def name(self) -> str: ...
-    @property
-    def capabilities(self) -> Capabilities: ...
-    @property
-    def slots(self) -> int:
-        """How many calls can run at the same time."""
+    def name(self) -> str:
+        """For messages; what is looked up is the name of its entry point."""
         ...
 
-    def submit(self, call: Call, done: Done) -> None: ...
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can promise: a policy that needs more is refused before anything runs."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many calls can run at the same time, from 1; a map is given a few more."""
+        ...
+
+    def submit(self, call: Call, done: Done) -> None:
+        """
+        Have *call* run, and return at once.
+
+        `run_here` runs it on the thread that it is called on.  Whoever runs it in another way
+        sets `Call.started` when the function starts, for its timeout counts from there.
+
+        Args:
+            call: Not to be started any more once ``call.cancelled`` or ``call.run.stopped``.
+            done: Called exactly once with *call* and its outcome, from any thread; it needn't
+                be if the call or its run is cancelled first.  Whatever the function raises is
+                an `Outcome` too: `submit` raises nothing for it.
+        """
+        ...
 
     def cancel(self, call: Call) -> None:
         """Drop *call* if it hasn't started, else end or abandon it; its outcome isn't wanted."""
         ...
 
     def cancel_run(self, run: Run) -> None:
-        """The same for all calls of *run*."""
+        """The same for all calls of *run*; called at the end of every run, whatever its fate."""
         ...
 
     def is_running(self, call: Call) -> bool:
@@ -95,7 +113,17 @@ class Middleware(Protocol):
     cancellation does, and must be let through.
     """
 
-    async def __call__(self, call: Call, call_next: Next, /) -> Outcome: ...
+    async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
+        """
+        Carry out *call*, mostly by ``await call_next(call)``.
+
+        It runs on the thread of `evaluate`, and mustn't block it.
+
+        Args:
+            call: The attempt; the whole call, in ``around_call``.
+            call_next: The rest of the chain, with the backend at its end.
+        """
+        ...
 
 
 class ExecutionCallback(Protocol):
