@@ -61,7 +61,7 @@ class Backend(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can promise: a policy that needs more is refused before anything runs."""
+        """What it can promise; a policy that needs more is refused before anything runs."""
         ...
 
     @property

@@ -415,7 +415,13 @@ class TaskOf(Protocol[V_contra, R_co]):
 
 @final
 class TaskFuture(BaseTaskFuture[R_co], TaskNode):
-    """The value of one call. Made by `Task.bind`, `then` and `join`."""
+    """
+    The value of one call. Made by `Task.bind`, `then` and `join`.
+
+    Attributes:
+        id: Opaque, and unique in this process; what callbacks and errors call `node_id`.
+        name: The task's name.
+    """
 
     __slots__ = ()
 
@@ -452,7 +458,13 @@ class TaskFuture(BaseTaskFuture[R_co], TaskNode):
 
 @final
 class MapTaskFuture(BaseTaskFuture[list[R]], MapTaskNode):
-    """The values of many calls, in order. Made by `Task.extend`, `Task.zip` and `map`."""
+    """
+    The values of many calls, in order. Made by `Task.extend`, `Task.zip` and `map`.
+
+    Attributes:
+        id: Opaque, and unique in this process; what callbacks and errors call `node_id`.
+        name: The task's name.
+    """
 
     __slots__ = ()
 
