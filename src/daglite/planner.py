@@ -12,7 +12,7 @@ from daglite.core.dispatch import Dispatch
 from daglite.core.graph import TaskInfo
 from daglite.core.plan import Step
 from daglite.core.protocols import Backend
-from daglite.exceptions import PolicyError
+from daglite.exceptions import BackendError, PolicyError
 from daglite.middleware.build import build_chain
 from daglite.policies import Policy, PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
 from daglite.settings import DagliteSettings
@@ -75,7 +75,11 @@ class Planner:
             policies = resolve_policies([("settings", PolicySet(**left)), *layers])
         except PolicyError as error:
             raise PolicyError(f"task {task.name!r}: {error}") from error
-        backend = self._find(task.backend if task.backend is not None else self._default_backend)
+        try:
+            wanted = task.backend if task.backend is not None else self._default_backend
+            backend = self._find(wanted)
+        except BackendError as error:
+            raise BackendError(f"task {task.name!r}: {error}") from error
         _check_promises(task, policies, backend)
         dispatch = Dispatch(backend)
         chain = build_chain(policies, dispatch)

@@ -352,11 +352,14 @@ def _check_callback(callback: object) -> None:
         if not name.startswith("on_") or not callable(method := getattr(callback, name, None)):
             continue
         if name not in _CALLBACK_METHODS:
-            raise TaskConfigurationError(
-                f"{told} a method {name!r}, which is never called"
-                f"{did_you_mean(name, _CALLBACK_METHODS)}; "
-                f"those that are called are {', '.join(_CALLBACK_METHODS)}"
-            )
+            meant = did_you_mean(name, _CALLBACK_METHODS, 0.8)
+            if meant:
+                raise TaskConfigurationError(
+                    f"{told} a method {name!r}, which is never called{meant}; "
+                    f"those that are called are {', '.join(_CALLBACK_METHODS)}"
+                )
+            # Another library's, which calls it.
+            continue
         if inspect.iscoroutinefunction(method):
             raise TaskConfigurationError(
                 f"{told} an async {name!r}, which nobody would await; make it a plain method"

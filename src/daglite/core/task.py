@@ -18,7 +18,7 @@ from collections.abc import (
 )
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, Generic, NoReturn, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, final  # noqa: TID251
 
 from typing_extensions import Never, ParamSpec
 
@@ -266,6 +266,14 @@ class Task(Generic[P, R_co]):
             policies=given.merged_over(self.policies),
         )
 
+    if not TYPE_CHECKING:  # to which a task is nothing that can be called
+
+        def __call__(self, *args, **kwargs):
+            raise TypeError(
+                f"task {self.name!r} isn't called: use evaluate({self.name}.bind(...)) to run it, "
+                f"or {self.name}.func(...) for its plain function"
+            )
+
     # -- inside -------------------------------------------------------------------
 
     def _changed(self, **changes: Any) -> Task[Any, R_co]:
@@ -386,17 +394,6 @@ class Task(Generic[P, R_co]):
                 f"{type(value).__name__}; use .fix({name}=...) for a value that stays the same"
             ) from None
         return OneShot(iterator, what) if iterator is value else value
-
-
-def _refuse_call(self: Task[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
-    raise TypeError(
-        f"task {self.name!r} isn't called: use evaluate({self.name}.bind(...)) to run it, or "
-        f"{self.name}.func(...) for its plain function"
-    )
-
-
-# Unseen by type checkers, to which a task is nothing that can be called.
-setattr(Task, "__call__", _refuse_call)  # noqa: B010
 
 
 class TaskOf(Protocol[V_contra, R_co]):

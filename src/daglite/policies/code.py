@@ -62,7 +62,9 @@ def read_function(value: object) -> Any:
 
 
 def hashed(value: Any) -> Any:
-    """*value*, which must have a hash so that its policy has one."""
+    """*value*, code of a policy: no task, and with a hash, so that the policy has one."""
+    if hasattr(value, "func") and hasattr(value, "with_options"):
+        raise ValueError(f"{shown(value)} is a task; give its plain function, its `.func`")
     try:
         hash(value)
     except TypeError:

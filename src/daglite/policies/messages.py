@@ -52,7 +52,7 @@ def _unknown(policy: type[BaseModel], later: Iterable[str], field: str) -> str:
     return f"{policy.__name__} has no field '{field}'{hint}; its fields are {', '.join(fields)}"
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``", did you mean 'x'?"``, or nothing if no *known* name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """``", did you mean 'x'?"``, or nothing if no *known* name is as like as *likeness* of 1."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
     return f", did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,18 @@
+"""Code in a policy: functions, classes and import strings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daglite import RetryPolicy, task
+from daglite.exceptions import PolicyError
+
+
+@pytest.mark.parametrize("field", ["retry_on", "retry_on_result"])
+def test_a_task_is_no_function(field: str) -> None:
+    """It can be called only to hear that it can't; its function is meant."""
+    options: dict[str, Any] = {field: task(lambda error: True, name="check")}
+    with pytest.raises(PolicyError, match="is a task; give its plain function"):
+        RetryPolicy(**options)
