@@ -19,14 +19,25 @@ What `evaluate` raises for a task's own exception is made by `as_execution_error
 `ExecutionError` *and* of the exception's type, so that ``except ValueError`` keeps working.
 """
 
-import importlib
 import pickle
 import traceback
-import types
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, SupportsIndex, TypeVar, cast, overload
+
+from daglite._made_errors import (
+    args_of,
+    attributes_of,
+    blank,
+    class_for,
+    derives,
+    dict_of,
+    imported,
+    members_of,
+    name_of,
+    packed_state,
+    set_cause,
+)
 
 __all__ = [
     "AttemptRecord",
@@ -182,7 +193,7 @@ class ExecutionError(DagliteError):
             original_exception=original_exception,
             others=tuple(failures),
         )
-        _set_cause(self, original_exception)
+        set_cause(self, original_exception)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # A class made on the fly is no new member of the original's family: it must not
@@ -250,7 +261,7 @@ class ExecutionError(DagliteError):
         return []
 
     def __repr__(self) -> str:
-        return f"{_name(type(self))}({_message(self)!r})"
+        return f"{name_of(type(self))}({_message(self)!r})"
 
     # The original's type may define what follows in its own way (a dataclass has no hash,
     # an exception with a length is false, ...): what handles errors must not stumble over it.
@@ -265,7 +276,7 @@ class ExecutionError(DagliteError):
         return id(self)
 
     def __copy__(self) -> "ExecutionError":
-        return _blank(type(self), _args(self), _attributes(self), _members(self), self._facts)
+        return blank(type(self), args_of(self), attributes_of(self), members_of(self), self._facts)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ExecutionError":
         return self.__copy__()
@@ -279,7 +290,7 @@ class ExecutionError(DagliteError):
             _where(made_from) if made_from else None,
             replace(facts, original_exception=None, others=self.failures[1:]),
             None if original is None else _packed(original),
-            _packed_state(_args(self), _attributes(self), _members(self)),
+            packed_state(args_of(self), attributes_of(self), members_of(self)),
         )
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
@@ -436,14 +447,18 @@ def as_execution_error(
         settled=True,
     )
     try:
-        cls = _class_for(type(original))
-        if _derives(cls, type(original)):
-            args, attributes, members = _args(original), _attributes(original), _members(original)
-            return _blank(cls, args, attributes, members, facts)
+        cls = class_for(type(original), ExecutionError)
+        if derives(cls, type(original)):
+            args, attributes, members = (
+                args_of(original),
+                attributes_of(original),
+                members_of(original),
+            )
+            return blank(cls, args, attributes, members, facts)
     except Exception:
         # Somebody else's class may do anything; the failure itself must still be told.
         pass
-    return _blank(ExecutionError, (message,), {}, {}, facts)
+    return blank(ExecutionError, (message,), {}, {}, facts)
 
 
 def filled(
@@ -478,8 +493,8 @@ def filled(
         others=tuple(other for other in failures or old.others if other is not error),
         settled=True,
     )
-    _dict_of(error)["_facts"] = facts
-    _set_cause(error, facts.original_exception)
+    dict_of(error)["_facts"] = facts
+    set_cause(error, facts.original_exception)
     return error
 
 
@@ -489,7 +504,7 @@ def describe(error: BaseException) -> str:
 
     A plain `ExecutionError` is what daglite says itself: its message alone.
     """
-    name = _name(type(error))
+    name = name_of(type(error))
     text = _one_line(_message(error))
     if not text:
         return name
@@ -497,11 +512,6 @@ def describe(error: BaseException) -> str:
 
 
 # --- text ---
-
-
-def _name(cls: type) -> str:
-    # Not cls.__name__: a metaclass may have its own idea of it.
-    return cast(str, type.__dict__["__name__"].__get__(cls))
 
 
 def _where(cls: type) -> tuple[str, str]:
@@ -518,7 +528,7 @@ def _message(error: BaseException) -> str:
             return facts.message or BaseException.__str__(error)
         return str(error)
     except Exception:
-        return f"<unprintable {_name(type(error))}>"
+        return f"<unprintable {name_of(type(error))}>"
 
 
 def _texts(error: BaseException) -> tuple[str, str, str]:
@@ -560,154 +570,6 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:,.2f} s" if seconds >= 0.095 else f"{seconds * 1000:.1f} ms"
 
 
-# --- classes made on the fly ---
-
-# Both sides weak, for the made class holds the original one: a class that nobody uses
-# any more (of a reloaded module, a closed notebook cell) can go.
-_classes: "weakref.WeakKeyDictionary[type, weakref.ref[type[ExecutionError]]]"
-_classes = weakref.WeakKeyDictionary()
-
-
-def _derives(cls: type, base: type) -> bool:
-    # Not issubclass: a metaclass may have its own idea of it.
-    return any(each is base for each in cls.__mro__)
-
-
-def _class_for(original: type[BaseException]) -> type[ExecutionError]:
-    """The class of the error for an *original*; `ExecutionError` where there can't be a special."""
-    if issubclass(original, ExecutionError):
-        return original
-    if not issubclass(original, Exception):
-        return ExecutionError
-    if issubclass(original, (StopIteration, StopAsyncIteration)):
-        return ExecutionError
-    if _derives(ExecutionError, original):
-        return ExecutionError
-    known = _classes.get(original)
-    cls = known() if known is not None else None
-    if cls is None:
-        try:
-            cls = _made_class(original)
-        except Exception:
-            # A final class, a layout that doesn't fit, a metaclass that wants more, ...
-            cls = ExecutionError
-        _classes[original] = weakref.ref(cls)
-    return cls
-
-
-def _made_class(original: type[Exception]) -> type[ExecutionError]:
-    name = f"ExecutionError[{_name(original)}]"
-    namespace: dict[str, Any] = {
-        "__module__": __name__,
-        "__qualname__": name,
-        "__doc__": f"An ExecutionError that is a {_name(original)} too.",
-        "_made_from": original,
-        # The original's class may have these refuse (a frozen dataclass) or wander off.
-        "__getattribute__": object.__getattribute__,
-        "__setattr__": object.__setattr__,
-        "__delattr__": object.__delattr__,
-        "__class__": object.__dict__["__class__"],
-    }
-    for owner in original.__mro__:
-        if "message" in owner.__dict__:
-            namespace["message"] = owner.__dict__["message"]
-            break
-    cls: type[ExecutionError] = types.new_class(
-        name, (ExecutionError, original), exec_body=lambda body: body.update(namespace)
-    )
-    return cls
-
-
-def _blank(
-    cls: type[_E],
-    args: tuple[Any, ...],
-    attributes: Mapping[str, Any],
-    members: Mapping[str, Any],
-    facts: _Facts,
-) -> _E:
-    """An instance of *cls* with all of this in it, made without a call of its ``__init__``."""
-    error = _allocated(cls, args)
-    BaseException.__dict__["args"].__set__(error, args)
-    _dict_of(error).update(attributes, _facts=facts)
-    for name, descriptor in _descriptors(cls):
-        if name in members:
-            try:
-                descriptor.__set__(error, members[name])
-            except Exception:
-                # Read-only, or not to be set to what it says it is.
-                continue
-    _set_cause(error, facts.original_exception)
-    if error._facts is not facts:
-        raise TypeError(f"{_name(cls)} hides the facts of an ExecutionError")
-    return error
-
-
-def _allocated(cls: type[_E], args: tuple[Any, ...]) -> _E:
-    """A new instance from the first ``__new__`` that is written in C: the others are users'."""
-    for owner in cls.__mro__:
-        new = owner.__dict__.get("__new__")
-        if isinstance(new, types.BuiltinFunctionType):
-            try:
-                return cast(_E, new(cls, *args))
-            except TypeError:
-                # Of a base whose instances are laid out in another way: a later one fits.
-                continue
-    raise TypeError(f"no way to make a {_name(cls)} without its __init__")
-
-
-def _set_cause(error: BaseException, cause: BaseException | None) -> None:
-    # Without a cause nothing is set, for that would hide the context.
-    if cause is not None:
-        BaseException.__dict__["__cause__"].__set__(error, cause)
-
-
-def _args(error: BaseException) -> tuple[Any, ...]:
-    return cast("tuple[Any, ...]", BaseException.__dict__["args"].__get__(error))
-
-
-def _dict_of(error: BaseException) -> dict[str, Any]:
-    return cast("dict[str, Any]", BaseException.__dict__["__dict__"].__get__(error))
-
-
-def _attributes(error: BaseException) -> dict[str, Any]:
-    """The attributes in the ``__dict__`` of *error* that another one may take over."""
-    # Notes stay where they are: a traceback shows them with the original.
-    return {k: v for k, v in _dict_of(error).items() if k not in ("_facts", "__notes__")}
-
-
-def _members(error: BaseException) -> dict[str, Any]:
-    """The fields of *error* outside its ``__dict__``: those of C, and slots."""
-    members = {}
-    for name, descriptor in _descriptors(type(error)):
-        try:
-            members[name] = descriptor.__get__(error)
-        except Exception:
-            # Not set.
-            continue
-    return members
-
-
-_NOT_TAKEN_OVER = {
-    (Exception, "__weakref__"),
-    # From these a traceback works out its "Did you mean ...?", at the end of our last line,
-    # and for names from the variables of the function that raises: ours, not the task's.
-    (NameError, "name"),
-    (AttributeError, "obj"),
-    (ImportError, "name_from"),
-}
-
-
-def _descriptors(cls: type) -> Iterator[tuple[str, Any]]:
-    for owner in cls.__mro__:
-        if owner in (Exception, BaseException, object):
-            continue
-        for name, value in owner.__dict__.items():
-            if not isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)):
-                continue
-            if name not in ("__dict__", "__weakref__") and (owner, name) not in _NOT_TAKEN_OVER:
-                yield name, value
-
-
 # --- pickle ---
 
 _Packed = tuple[bytes | None, str, str, str]
@@ -738,45 +600,6 @@ def _unpacked(packed: _Packed) -> BaseException:
     return RemoteError._from_texts(*texts)
 
 
-def _checked_dumps(value: Any) -> bytes:
-    """The pickle of *value*, that was seen to load again."""
-    data = pickle.dumps(value)
-    pickle.loads(data)
-    return data
-
-
-def _travels(value: Any) -> bool:
-    try:
-        _checked_dumps(value)
-    except Exception:
-        return False
-    return True
-
-
-def _packed_state(
-    args: tuple[Any, ...], attributes: dict[str, Any], members: dict[str, Any]
-) -> bytes:
-    """All of this; what can't be pickled is left out, and an argument is put as text."""
-    try:
-        return _checked_dumps((args, attributes, members))
-    except Exception:
-        pass
-    return pickle.dumps(
-        (
-            tuple(arg if _travels(arg) else _safe_repr(arg) for arg in args),
-            {name: value for name, value in attributes.items() if _travels(value)},
-            {name: value for name, value in members.items() if _travels(value)},
-        )
-    )
-
-
-def _safe_repr(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:
-        return f"<unprintable {_name(type(value))}>"
-
-
 def _rebuilt(
     base: type[ExecutionError],
     made_from: tuple[str, str] | None,
@@ -788,17 +611,8 @@ def _rebuilt(
     if original is not None:
         facts = replace(facts, original_exception=_unpacked(original))
     try:
-        cls = base if made_from is None else _class_for(_imported(*made_from))
+        cls = base if made_from is None else class_for(imported(*made_from), ExecutionError)
         args, attributes, members = pickle.loads(state)
-        return _blank(cls, args, attributes, members, facts)
+        return blank(cls, args, attributes, members, facts)
     except Exception:
-        return _blank(base, (facts.message,), {}, {}, facts)
-
-
-def _imported(module: str, qualname: str) -> type[BaseException]:
-    found: Any = importlib.import_module(module)
-    for name in qualname.split("."):
-        found = getattr(found, name)
-    if not (isinstance(found, type) and issubclass(found, BaseException)):
-        raise TypeError(f"{module}.{qualname} is no exception")
-    return found
+        return blank(base, (facts.message,), {}, {}, facts)
