@@ -232,6 +232,20 @@ def test_current_call(run: Straight) -> None:
 
 
 @pytest.mark.parametrize("policies", [None, PolicySet(retry=5)])
+def test_a_call_after_a_map_is_no_element(run: Straight, policies: PolicySet | None) -> None:
+    """Nor does it share an idempotency key with one."""
+
+    def who(x: int) -> tuple[int | None, str]:
+        here = current_call()
+        return here.element, here.idempotency_key.partition("/")[2]
+
+    made = task(who)
+    elements, single = run([made.extend(x=[5, 6]), made.bind(x=7)], policies=policies)
+    assert elements == [(0, "0/0"), (1, "0/1")]
+    assert single == (None, "1")
+
+
+@pytest.mark.parametrize("policies", [None, PolicySet(retry=5)])
 def test_an_interrupt_flies_on(run: Straight, policies: PolicySet | None) -> None:
     """Ctrl-C is the user's: it isn't retried, and isn't an `ExecutionError`."""
 
