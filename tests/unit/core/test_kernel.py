@@ -23,8 +23,11 @@ def test_sleep_takes_virtual_time_only(kernel):
     assert kernel.run(main()) == 86_400
 
 
-@pytest.mark.parametrize(("inner", "outer"), [(1, 5), (5, 1), (3, 3)])
-def test_the_earlier_of_two_nested_deadlines_ends_the_block(kernel, inner, outer):
+@pytest.mark.parametrize(
+    ("inner", "outer", "expired"),
+    [(1, 5, (True, False)), (5, 1, (False, True)), (3, 3, (False, True))],
+)
+def test_the_earlier_of_two_nested_deadlines_ends_the_block(kernel, inner, outer, expired):
     """Each scope swallows its own cancellation and no other's."""
 
     async def main():
@@ -34,11 +37,65 @@ def test_the_earlier_of_two_nested_deadlines_ends_the_block(kernel, inner, outer
             await kernel.sleep(0)
         return narrow.expired, wide.expired, kernel.now()
 
-    narrow, wide, ended = kernel.run(main())
-    assert ended == min(inner, outer)
-    assert (narrow, wide) == {(1, 5): (True, False), (5, 1): (False, True)}.get(
-        (inner, outer), (narrow, wide)
-    )
+    assert kernel.run(main()) == (*expired, min(inner, outer))
+
+
+def test_a_timer_that_lost_wakes_nobody(kernel):
+    """The sleep that a deadline has cut off doesn't end a later one."""
+
+    async def main():
+        with kernel.deadline(1):
+            await kernel.sleep(10)
+        await kernel.sleep(100)
+        return kernel.now()
+
+    assert kernel.run(main()) == 101
+
+
+def test_two_deadlines_that_pass_in_one_turn(kernel):
+    """Each ends its own block: the wider one doesn't wait for what comes after the narrower."""
+
+    async def main():
+        kernel.call_later(1, lambda: kernel.clock.advance(9))
+        with kernel.deadline(5) as wide:
+            with kernel.deadline(3) as narrow:
+                await kernel.sleep(100)
+            await kernel.sleep(100)
+        return narrow.expired, wide.expired, kernel.now()
+
+    assert kernel.run(main()) == (True, True, 10)
+
+
+def test_equal_timers_keep_their_order(kernel):
+    """Those for the same moment go off in the order in which they were set."""
+    fired = []
+
+    async def main():
+        for number in range(50):
+            kernel.call_later(1, lambda number=number: fired.append(number))
+        await kernel.sleep(1)
+
+    kernel.run(main())
+    assert fired == list(range(50))
+
+
+def test_messages_that_never_end_hold_no_timer_up(kernel):
+    """Who posts a message in every message gets one turn after the other."""
+    messages = 0
+
+    def again():
+        nonlocal messages
+        messages += 1
+        kernel.clock.advance(1)
+        if messages < 100:
+            kernel.post(again)
+
+    async def main():
+        kernel.post(again)
+        await kernel.sleep(5)
+        return messages
+
+    assert kernel.run(main()) <= 6
 
 
 def test_a_message_that_came_in_time_beats_the_deadline(kernel):

@@ -94,6 +94,17 @@ def test_with_a_limit_of_each_attempt(lab: Lab) -> None:
     assert lab(both.bind(x=3), {"work": [Hangs(), Takes(9)]}) == 3
 
 
+def test_where_both_have_passed_unseen(lab: Lab) -> None:
+    """After both have, the call is over: it isn't sent to wait for another attempt."""
+    both = RETRIED.with_options(timeout=TimeoutPolicy(10, total=60))
+    lab.clock.call_at(5, lambda: lab.clock.advance(65))
+    with pytest.raises(TaskTimeoutError) as caught:
+        lab(both.bind(), {"work": Hangs()})
+    assert lab.clock.now() == 70
+    assert caught.value.kind == "total"
+    assert len(lab.backend.calls) == 1
+
+
 def test_where_both_end_at_once(lab: Lab) -> None:
     """The call fails once, at that moment."""
     both = work.with_options(timeout=TimeoutPolicy(60, total=60))

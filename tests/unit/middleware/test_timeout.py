@@ -110,6 +110,16 @@ def test_grace(lab: Lab, grace: float, told: list[float]) -> None:
     ]
 
 
+def test_a_call_that_ends_within_its_grace(lab: Lab) -> None:
+    """It isn't told to be abandoned."""
+    ends = work.with_options(timeout=TimeoutPolicy(10, grace=5))
+    script = {"work": Takes(12), "other": Takes(100, 0)}
+    with pytest.raises(TaskTimeoutError):
+        lab([ends.bind(), task(lambda: 0, name="other").bind()], script, on_failure="continue")
+    assert lab.clock.now() == 100
+    assert lab.events.of(CallAbandoned) == []
+
+
 @pytest.mark.parametrize("backend", ["sequential", "threading", None])
 def test_a_kill_that_the_backend_lacks(lab: Lab, backend: str | None) -> None:
     """It is refused before anything runs, with what to write."""
