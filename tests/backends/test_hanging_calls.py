@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -211,32 +212,32 @@ def test_a_total_covers_queueing(gate: threading.Event) -> None:
     only.close()
 
 
-def test_a_failure_ends_the_siblings(gate: threading.Event) -> None:
-    """What hasn't started doesn't start, and `evaluate` raises at once."""
+@pytest.mark.parametrize("options", [{}, {"retry": 0}], ids=["bare", "policed"])
+def test_a_failure_ends_the_siblings(gate: threading.Event, options: dict[str, Any]) -> None:
+    """What hasn't started doesn't start, `evaluate` raises at once, and no slot is lost."""
     backend = ThreadBackend(2)
     started: list[int] = []
     running = threading.Event()
 
-    @task(retry=0)
     def sibling(x: int) -> None:
         started.append(x)
         running.set()
         gate.wait(WAIT)
 
-    @task(retry=0)
     def fail() -> None:
         assert running.wait(WAIT)
         raise ValueError("no")
 
+    siblings = task(sibling).with_options(**options)
+    expr = [siblings.bind(x=0), task(fail).with_options(**options).bind()]
     began = time.monotonic()
     with pytest.raises(ValueError, match="no"):
-        evaluate(
-            [sibling.bind(x=0), fail.bind(), *(sibling.bind(x=x) for x in range(1, 9))],
-            default_backend=backend,
-        )
+        evaluate([*expr, *(siblings.bind(x=x) for x in range(1, 9))], default_backend=backend)
     assert time.monotonic() - began < WAIT / 2
     assert len(started) <= 2
-    assert evaluate(task(lambda: 1).bind(), default_backend=backend) == 1
+    meeting = threading.Barrier(2)
+    meet = task(lambda x: meeting.wait(WAIT / 2) >= 0, name="meet").with_options(**options)
+    assert evaluate([meet.bind(x=0), meet.bind(x=1)], default_backend=backend) == [True, True]
     backend.close()
 
 
@@ -275,6 +276,43 @@ def test_async_tasks_are_cancelled(backend: Backend) -> None:
     with pytest.raises(TimeoutError):
         evaluate(hang.bind(), default_backend=backend)
     assert ended.wait(WAIT)
+
+
+@interrupts
+@pytest.mark.xfail(
+    strict=True, reason="nothing wakes the loop of a coroutine that waits for ever on a thread"
+)
+def test_coroutines_that_only_wait_are_cancelled(backend: Backend) -> None:
+    """One that waits for what never comes ends at its limit too."""
+    ended = threading.Event()
+
+    @task(timeout=0.05)
+    async def hang() -> None:
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), WAIT)
+        finally:
+            ended.set()
+
+    with pytest.raises(TimeoutError):
+        evaluate(hang.bind(), default_backend=backend)
+    assert ended.wait(0.5)
+
+
+def test_a_run_within_a_call_ends_with_it(backend: Backend, gate: threading.Event) -> None:
+    """A call out of time that waits for a run of its own cancels that run."""
+    ended = threading.Event()
+    wait = task(lambda: gate.wait(WAIT), name="wait")
+
+    @task(timeout=0.1)
+    def outer() -> None:
+        try:
+            evaluate(wait.bind(), default_backend="threading")
+        finally:
+            ended.set()
+
+    with pytest.raises(TaskTimeoutError):
+        evaluate(outer.bind(), default_backend=backend)
+    assert ended.wait(WAIT / 2)
 
 
 def test_from_many_threads_at_once(backend: Backend) -> None:
