@@ -29,14 +29,19 @@ class Journal:
     folder: Path
 
     def note(self, what: object) -> int:
-        """Write *what* down, and return how many notes there are of it now."""
+        """Write *what* down; return its number among the same notes, from 1, each given once."""
         line = f"{what}\n".encode()
-        notes = os.open(self.folder / "notes", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        notes = os.open(self.folder / "notes", os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
+            # One write lands in one piece at the end, wherever that is by then, and moves this
+            # position behind it: what others write meanwhile stands before or after it.
             os.write(notes, line)
+            end = os.lseek(notes, 0, os.SEEK_CUR)
+            os.lseek(notes, 0, os.SEEK_SET)
+            until_here = os.read(notes, end)
         finally:
             os.close(notes)
-        return self.notes.count(str(what))
+        return until_here.splitlines(keepends=True).count(line)
 
     @property
     def notes(self) -> list[str]:
