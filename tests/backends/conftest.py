@@ -3,12 +3,58 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from daglite import Backend
 from tests.backends.journal import WAIT, Journal
+from tests.backends.kinds import KINDS, WAYS, Kind, backend_of, close_backend_of, run_on
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def kind_name(request: pytest.FixtureRequest) -> str:
+    """Each kind of backend in turn."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def kind(kind_name: str) -> Kind:
+    """What may be asked of it."""
+    return KINDS[kind_name]
+
+
+@pytest.fixture(scope="module")
+def backend(kind_name: str) -> Iterator[Backend]:
+    """A backend for all tests of a module, which must leave it whole."""
+    yield backend_of(kind_name)
+    close_backend_of(kind_name)
+
+
+@pytest.fixture(params=[name for name, kind in KINDS.items() if not kind.shared])
+def own_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """A backend for one test, which may do with it what it likes."""
+    made = KINDS[request.param].make()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """How to run, by name."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def run(kind_name: str, backend: Backend, way: str) -> Callable[..., Any]:
+    """`evaluate`, on the backend and in the way of this test."""
+    assert backend_of(kind_name) is backend
+    return partial(run_on, kind_name, way)
 
 
 @pytest.fixture

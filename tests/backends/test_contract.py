@@ -1,140 +1,52 @@
 """
 What every backend does; one is done when it passes.
 
-Tasks are functions of this module and keep what they did in a `Journal`, so that they run in
-other processes as well.  Each test runs in three ways, as the engine takes another path for
-each: tasks that nothing is asked of, tasks with a limit, and a run that somebody listens to.
+Each test runs in three ways, as the engine takes another path for each: tasks that nothing is
+asked of, tasks with a limit, and a run that somebody listens to.  A new backend needs a line in
+`kinds.py`, and nothing here: tasks are functions of `tasks.py`, and keep what they did in a
+`Journal`, so that they run in other processes as well.
 """
 
 from __future__ import annotations
 
-import gc
 import pickle
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from daglite import (
-    Backend,
-    PolicySet,
-    RetryPolicy,
-    ThreadBackend,
-    TimeoutPolicy,
-    current_call,
-    evaluate,
-    find_backend,
-    task,
-)
+from daglite import Backend, RetryPolicy, TimeoutPolicy, evaluate
 from daglite.exceptions import ExecutionError, TaskTimeoutError
 from tests.backends.journal import WAIT, Journal, eventually
-
-
-class Deaf:
-    """Listens, and does nothing."""
-
-    def on_event(self, event: object) -> None:
-        pass
-
-
-BACKENDS: dict[str, Callable[[], Backend]] = {
-    "sequential": lambda: find_backend("sequential"),
-    "threading": lambda: find_backend("threading"),
-    "one thread": lambda: ThreadBackend(1),
-    "four threads": lambda: ThreadBackend(4),
-}
-SHARED = ("sequential", "threading")
-
-WAYS: dict[str, dict[str, Any]] = {
-    "bare": {},
-    "timed": {"policies": PolicySet(timeout=TimeoutPolicy(WAIT))},
-    "watched": {"callbacks": [Deaf()]},
-}
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    made = BACKENDS[request.param]()
-    yield made
-    if request.param not in SHARED:
-        made.close()
-
-
-@pytest.fixture(params=WAYS)
-def run(request: pytest.FixtureRequest, backend: Backend) -> Callable[..., Any]:
-    """`evaluate`, on the backend and in the way of this test."""
-    way = WAYS[request.param]
-
-    def run(expr: Any, **options: Any) -> Any:
-        return evaluate(expr, default_backend=backend, **way, **options)
-
-    return run
-
-
-class Picky(Exception):
-    """Carries more than a message."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message, code)
-        self.code = code
-
-
-@task
-def double(x: int) -> int:
-    return 2 * x
-
-
-@task
-def add(x: int, y: int) -> int:
-    return x + y
-
-
-@task
-def total(xs: list[int], offset: int = 0) -> int:
-    return sum(xs) + offset
-
-
-@task
-def keywords(a: int, /, b: int, *, c: int = 3, d: int = 4) -> tuple[int, int, int, int]:
-    return a, b, c, d
-
-
-@task
-def picky(x: int, bad: int) -> int:
-    if x == bad:
-        raise Picky(f"{x} is bad", 42)
-    return x
-
-
-@task
-def noted(journal: Journal, x: int) -> int:
-    journal.note(x)
-    return x
-
-
-@task
-def failing(journal: Journal, times: int) -> int:
-    """Fail the first *times* attempts."""
-    number = journal.note("attempt")
-    if number <= times:
-        raise ValueError(f"attempt {number}")
-    return number
-
-
-@task
-def hanging(journal: Journal, x: int = 0) -> int:
-    journal.note(x)
-    journal.hang()
-    return x
-
-
-@task
-def raising(kind: type[BaseException]) -> None:
-    raise kind("from a task")
-
+from tests.backends.kinds import Kind
+from tests.backends.tasks import (
+    Picky,
+    Seen,
+    add,
+    double,
+    entering,
+    failing,
+    hanging,
+    hangs_at_three,
+    keywords,
+    late_once,
+    look_for_heavy,
+    make_heavy,
+    meeting,
+    nested,
+    noted,
+    once_bad,
+    picky,
+    raising,
+    raising_noted,
+    slow,
+    slow_picky,
+    total,
+    use_heavy,
+    who,
+)
 
 # -- values -------------------------------------------------------------------------
 
@@ -189,42 +101,13 @@ def test_a_map_takes_elements_as_they_are_wanted(
     assert max(ahead) <= 2 * backend.slots + 1
 
 
-@task
-def slow(journal: Journal, x: int) -> int:
-    time.sleep(0.005)
-    journal.note("end")
-    return x
-
-
-class Heavy:
-    """Something that a weak reference can see die."""
-
-
 def test_values_are_let_go(run: Callable[..., Any], backend: Backend) -> None:
     """A value dies when nobody needs it any more, before the run ends."""
     if not (backend.capabilities.shared_memory or backend.capabilities.in_place):
         pytest.skip("its values are copies")
-    seen: list[weakref.ref[Heavy]] = []
-
-    @task
-    def make() -> Heavy:
-        made = Heavy()
-        seen.append(weakref.ref(made))
-        return made
-
-    @task
-    def use(heavy: Heavy) -> int:
-        return 1
-
-    @task
-    def look(x: int) -> bool:
-        def is_dead() -> bool:
-            gc.collect()
-            return seen[0]() is None
-
-        return eventually(is_dead, 2)
-
-    assert run(look.bind(double.bind(use.bind(make.bind()))))
+    seen: Seen = []
+    used = double.bind(use_heavy.bind(make_heavy.bind(seen)))
+    assert run(look_for_heavy.bind(seen, used))
     assert seen[0]() is None
 
 
@@ -239,12 +122,6 @@ def test_a_call_knows_itself(run: Callable[..., Any]) -> None:
     """Name, element and attempt, wherever it runs."""
     assert run(who.extend(x=[5, 6])) == [("who", 0, 1), ("who", 1, 1)]
     assert run(who.bind(5)) == ("who", None, 1)
-
-
-@task
-def who(x: int) -> tuple[str, int | None, int]:
-    call = current_call()
-    return call.node_name, call.element, call.attempt
 
 
 # -- failures -----------------------------------------------------------------------
@@ -298,19 +175,20 @@ def test_what_is_never_retried(
     assert len(journal.notes) == (3 if issubclass(kind, Exception) else 1)
 
 
-@task
-def raising_noted(journal: Journal, kind: type[BaseException]) -> None:
-    journal.note("attempt")
-    raise kind
-
-
-def test_keyboard_interrupt_out_of_a_task(run: Callable[..., Any], backend: Backend) -> None:
+def test_keyboard_interrupt_out_of_a_task(
+    run: Callable[..., Any], backend: Backend, way: str
+) -> None:
     """On the caller's thread it is the user's; elsewhere it is a failure like others."""
-    with pytest.raises((KeyboardInterrupt, ExecutionError)) as caught:
-        run(raising.bind(KeyboardInterrupt))
-    if not backend.capabilities.in_place:
-        assert isinstance(caught.value, ExecutionError)
-        assert isinstance(caught.value.original_exception, KeyboardInterrupt)
+    on_callers_thread = backend.capabilities.in_place and way != "timed"
+    for expr in (raising.bind(KeyboardInterrupt), raising.zip(kind=[KeyboardInterrupt])):
+        if on_callers_thread:
+            with pytest.raises(KeyboardInterrupt) as interrupt:
+                run(expr)
+            assert not isinstance(interrupt.value, ExecutionError)
+        else:
+            with pytest.raises(ExecutionError, match="KeyboardInterrupt") as caught:
+                run(expr)
+            assert type(caught.value.original_exception) is KeyboardInterrupt
     assert run(double.zip(x=range(8))) == list(range(0, 16, 2))
 
 
@@ -337,15 +215,6 @@ def test_a_failed_element_stops_its_map(
     with pytest.raises(Picky):
         run(slow_picky.fix(journal=journal).zip(x=range(200)))
     assert len(journal.notes) <= 3 + 2 * backend.slots
-
-
-@task
-def slow_picky(journal: Journal, x: int) -> int:
-    journal.note(x)
-    time.sleep(0.005)
-    if x == 2:
-        raise Picky("two", 2)
-    return x
 
 
 def test_continue_finishes_what_it_can(run: Callable[..., Any], journal: Journal) -> None:
@@ -392,57 +261,45 @@ def test_elements_are_retried_one_by_one(backend: Backend, journal: Journal) -> 
     assert sorted(map(int, journal.notes)) == sorted([*range(30), *range(0, 30, 3)])
 
 
-@task
-def once_bad(journal: Journal, x: int) -> int:
-    if journal.note(x) == 1 and x % 3 == 0:
-        raise ValueError(str(x))
-    return x
-
-
-@pytest.mark.parametrize("kind", ["attempt", "total"])
-def test_a_limit_is_kept(backend: Backend, journal: Journal, kind: str) -> None:
-    """The error comes at the limit, not when the call ends, and the backend goes on working."""
-    timeout = TimeoutPolicy(0.05) if kind == "attempt" else TimeoutPolicy(total=0.05)
+@pytest.mark.parametrize("of", ["attempt", "total"])
+def test_a_limit_is_kept(backend: Backend, kind: Kind, journal: Journal, of: str) -> None:
+    """The error comes at the limit, not when the call ends, and no slot is lost."""
+    limit = kind.short
+    timeout = TimeoutPolicy(limit) if of == "attempt" else TimeoutPolicy(total=limit)
     began = time.monotonic()
     with pytest.raises(TaskTimeoutError) as caught:
         evaluate(hanging.with_options(timeout=timeout).bind(journal), default_backend=backend)
     took = time.monotonic() - began
-    assert 0.05 <= took < WAIT / 4
+    assert limit <= took < WAIT / 4
     error = caught.value
-    assert (error.limit, error.kind, error.execution_path) == (0.05, kind, ("hanging",))
-    assert 0.05 <= error.elapsed <= took
-    assert len(error.attempts) == 1
-    assert evaluate(double.zip(x=range(8)), default_backend=backend) == list(range(0, 16, 2))
+    assert (error.limit, error.kind, error.execution_path) == (limit, of, ("hanging",))
+    assert limit <= error.elapsed <= took
+    (attempt,) = error.attempts
+    assert attempt.worker
+    assert 0 < attempt.ran <= error.elapsed
+    assert journal.notes == ["0"]
+    everybody = list(range(1, backend.slots + 1))
+    meets = meeting.fix(journal=journal, others=everybody)
+    assert all(evaluate(meets.zip(x=everybody), default_backend=backend))
 
 
-def test_a_limit_of_one_element(backend: Backend, journal: Journal) -> None:
+def test_a_limit_of_one_element(backend: Backend, kind: Kind, journal: Journal) -> None:
     """The error names the element that ran out of time."""
-    policed = hangs_at_three.with_options(timeout=0.1).fix(journal=journal)
+    policed = hangs_at_three.with_options(timeout=kind.ample).fix(journal=journal)
     with pytest.raises(TimeoutError) as caught:
         evaluate(policed.zip(x=range(6)), default_backend=backend)
     assert isinstance(caught.value, TaskTimeoutError)
     assert caught.value.execution_path == ("hangs_at_three[3]",)
 
 
-@task
-def hangs_at_three(journal: Journal, x: int) -> int:
-    if x == 3:
-        journal.hang()
-    return x
-
-
-def test_a_late_result_is_dropped(backend: Backend, journal: Journal) -> None:
+def test_a_late_result_is_dropped(backend: Backend, kind: Kind, journal: Journal) -> None:
     """What an attempt that ran out of time still returns doesn't replace the next one's."""
-    policed = late_once.with_options(timeout=0.05, retry=RetryPolicy(1, "none"))
-    assert evaluate(policed.bind(journal), default_backend=backend) == 2
-
-
-@task
-def late_once(journal: Journal) -> int:
-    number = journal.note("attempt")
-    if number == 1:
-        journal.hang(0.1)
-    return number
+    left_alone = None if backend.capabilities.kill else "abandon"
+    timeout = TimeoutPolicy(kind.ample, on_expiry=left_alone)
+    policed = late_once.with_options(timeout=timeout, retry=RetryPolicy(1, "none"))
+    late = policed.bind(journal, patience=kind.ample / 2)
+    assert evaluate(late, default_backend=backend) == 2
+    assert ("late" in journal.notes) is not backend.capabilities.kill
 
 
 def test_a_tasks_own_timeout_error(backend: Backend, journal: Journal) -> None:
@@ -456,16 +313,13 @@ def test_a_tasks_own_timeout_error(backend: Backend, journal: Journal) -> None:
 # -- many at once -------------------------------------------------------------------
 
 
-def test_nested_runs_with_every_worker_busy(run: Callable[..., Any], backend: Backend) -> None:
+def test_nested_runs_with_every_worker_busy(
+    run: Callable[..., Any], backend: Backend, kind_name: str, way: str
+) -> None:
     """Tasks that evaluate on their own backend don't wait for themselves."""
     calls = 2 * min(backend.slots, 8)
-
-    @task
-    def outer(x: int) -> int:
-        return int(run(double.fix().zip(x=range(x)).join(total)))
-
-    expected = [sum(range(0, 2 * x, 2)) for x in range(calls)]
-    assert run(outer.zip(x=range(calls))) == expected
+    runs = nested.fix(kind=kind_name, way=way).zip(x=range(calls))
+    assert run(runs) == [sum(range(0, 2 * x, 2)) for x in range(calls)]
 
 
 def test_from_many_threads_at_once(run: Callable[..., Any]) -> None:
@@ -491,15 +345,9 @@ def test_siblings_overlap(run: Callable[..., Any], backend: Backend, journal: Jo
     """As many calls run at once as there are slots."""
     if backend.slots == 1:
         pytest.skip("it has one slot")
-    assert run([meeting.bind(journal, 0), meeting.bind(journal, 1)]) == [True, True]
-    assert run(meeting.fix(journal=journal).zip(x=[2, 3])) == [True, True]
-
-
-@task
-def meeting(journal: Journal, x: int) -> bool:
-    """Whether its neighbour was there while this ran."""
-    journal.note(x)
-    return eventually(lambda: str(x ^ 1) in journal.notes)
+    meets = meeting.fix(journal=journal, others=[0, 1])
+    assert run([meets.bind(x=0), meets.bind(x=1)]) == [True, True]
+    assert run(meeting.fix(journal=journal, others=[2, 3]).zip(x=[2, 3])) == [True, True]
 
 
 def test_never_more_than_its_slots(
@@ -512,11 +360,3 @@ def test_never_more_than_its_slots(
         inside += 1 if note == "in" else -1
         most = max(most, inside)
     assert 1 <= most <= backend.slots
-
-
-@task
-def entering(journal: Journal, x: int) -> int:
-    journal.note("in")
-    time.sleep(0.001)
-    journal.note("out")
-    return x
