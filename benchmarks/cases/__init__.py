@@ -7,6 +7,7 @@ from benchmarks.cases import (
     fan_out,
     growth,
     imports,
+    interrupts,
     layered,
     memory,
     phases,
@@ -30,6 +31,7 @@ _FAMILIES = (
     imports,
     policies,
     timeouts,
+    interrupts,
     phases,
 )
 
