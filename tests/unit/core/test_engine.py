@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -79,6 +80,24 @@ def test_the_elements_of_a_map_that_come_with_a_failure(number: int) -> None:
         evaluate(inverse.extend(x=[0] * number + [1] * (4 - number)), default_backend=Batches(4))
     assert isinstance(caught.value, ExecutionError)
     assert caught.value.failures == (caught.value,)
+
+
+@pytest.mark.parametrize("policies", [None, PolicySet(timeout=100)])
+def test_a_source_is_not_read_on_after_a_failure(policies: PolicySet | None) -> None:
+    """Elements that end in the turn of another node's failure ask for no more."""
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for x in range(1000):
+            taken.append(x)
+            yield x
+
+    bad = task(lambda: 1 / 0, name="bad").bind()
+    mapped = work.with_options(name="mapped").extend(x=source())
+    with pytest.raises(ZeroDivisionError):
+        # The window is of eight elements, of which seven are answered with the failure.
+        evaluate([bad, mapped], default_backend=Batches(8), policies=policies)
+    assert len(taken) == 8
 
 
 def test_two_failures_at_once(lab: Lab) -> None:
@@ -195,6 +214,95 @@ def test_the_path_to_a_failure(lab: Lab) -> None:
 
 class Thing:
     """Something whose end can be watched."""
+
+
+class Watched:
+    """Makes things, and tells later whether they live."""
+
+    def __init__(self, number: int = 1) -> None:
+        self.number = number
+        self.refs: list[weakref.ref[Thing]] = []
+        self.alive: list[bool] = []
+
+    def make(self) -> list[Thing]:
+        things = [Thing() for _ in range(self.number)]
+        self.refs = [weakref.ref(thing) for thing in things]
+        return things
+
+    def look(self, after: object) -> None:
+        gc.collect()
+        self.alive = [ref() is not None for ref in self.refs]
+
+
+three = task(lambda a, b, c: (a, b, c), name="three")
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+def test_what_a_lost_node_was_given_is_released(lab: Lab, gathered: bool) -> None:
+    """It doesn't hold one input until another of them is done."""
+    watched = Watched()
+    inputs = [task(watched.make).bind(), node("bad"), node("slow")]
+    lost = node("lost", inputs) if gathered else three.bind(*inputs)
+    look = task(watched.look).bind(after=node("wait"))
+    script = {"bad": Fails(OSError("bad"), 1), "slow": Takes(100), "wait": Takes(10)}
+    with pytest.raises(OSError, match="bad"):
+        lab([lost, look], script, on_failure="continue")
+    assert lab.clock.now() == 100
+    assert watched.alive == [False]
+
+
+def test_a_map_holds_no_element_that_is_done(lab: Lab) -> None:
+    """When all were started, its source is let go, and only those under way are held."""
+    watched = Watched(6)
+    mapped = task(lambda thing: 1, name="mapped").extend(thing=task(watched.make).bind())
+    look = task(watched.look).bind(after=node("wait"))
+
+    def script(call: Call) -> Any:
+        if call.node_name == "mapped":
+            return Takes(100 if call.element == 2 else 1)
+        return Takes(10) if call.node_name == "wait" else None
+
+    lab([mapped, look], script)
+    # The first one isn't looked at: `zip` keeps the first tuple that it made.
+    assert watched.alive[1:] == [False, True, False, False, False]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a failed map holds its source as long as one of its elements runs"
+)
+def test_the_source_of_a_failed_map_is_released(lab: Lab) -> None:
+    """It doesn't hold elements that will never be started until those under way are done."""
+    watched = Watched(100)
+    mapped = task(lambda thing: 1, name="mapped").extend(thing=task(watched.make).bind())
+    look = task(watched.look).bind(after=node("wait"))
+
+    def script(call: Call) -> Any:
+        if call.node_name == "mapped":
+            return Takes(100, 1) if call.element else Fails(OSError("bad"), 1)
+        return Takes(10) if call.node_name == "wait" else None
+
+    with pytest.raises(OSError, match="bad"):
+        lab([mapped, look], script, on_failure="continue", slots=6)
+    assert watched.alive[50:] == [False] * 50
+
+
+def test_a_failed_map_holds_nothing_when_its_last_element_is_done(lab: Lab) -> None:
+    """Neither its source nor its results, however long other branches take."""
+    source, results = Watched(100), Watched()
+    mapped = task(lambda thing: results.make(), name="mapped")
+    expr = [mapped.extend(thing=task(source.make).bind())]
+    for watched in (source, results):
+        expr.append(task(watched.look).bind(after=node("wait")))
+
+    def script(call: Call) -> Any:
+        if call.node_name == "mapped":
+            return Fails(OSError("bad"), 1) if call.element == 1 else Takes(1)
+        return Takes(10) if call.node_name == "wait" else None
+
+    with pytest.raises(OSError, match="bad"):
+        lab(expr, script, on_failure="continue", slots=6)
+    assert source.alive == [False] * 100
+    assert results.alive == [False]
 
 
 @pytest.mark.parametrize("backend", ["sequential", None])

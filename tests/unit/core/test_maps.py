@@ -82,6 +82,37 @@ def test_quick_calls_have_a_larger_window(lab: Lab) -> None:
     assert 4 * 2 < most <= 4 * maps._MOST_PER_SLOT + 1
 
 
+def test_the_window_grows_step_by_step(lab: Lab) -> None:
+    """A few quick calls don't have hundreds lie ready: each look makes it four times as large."""
+    source = Source(2_000)
+    ahead: list[int] = []
+
+    def script(call: Call) -> Any:
+        assert call.element is not None
+        ahead.append(source.taken - call.element)
+
+    assert lab(work.extend(x=source), script) == list(range(1, 2_001))
+    assert max(ahead[:4]) <= 8
+    assert max(ahead[:20]) <= 4 * 8
+    assert max(ahead[:80]) <= 4 * 4 * 8
+    assert max(ahead) > 4 * 4 * 8
+
+
+def test_the_window_shrinks_again(lab: Lab) -> None:
+    """When quick elements are followed by slow ones only a few of those lie ready."""
+    source = Source(5_000)
+    ahead: list[int] = []
+
+    def script(call: Call) -> Any:
+        assert call.element is not None
+        ahead.append(source.taken - call.element)
+        return Takes(0 if call.element < 2_000 else 1)
+
+    assert lab(work.extend(x=source), script) == list(range(1, 5_001))
+    assert max(ahead[:2_000]) > 100
+    assert max(ahead[3_000:]) <= 2 * 4 + 1
+
+
 def test_the_first_failure_stops_the_map(lab: Lab) -> None:
     """No further element is started, and the error tells which it was."""
     source = Source(1000)
