@@ -66,6 +66,18 @@ def test_without_a_policy_nothing_runs_twice(lab: Lab) -> None:
         assert len(lab.backend.calls) == 1
 
 
+def test_the_back_off_grows_over_both_kinds_of_failures(lab: Lab) -> None:
+    """A loss between two failures of the task doesn't have the waits begin anew."""
+    lost, down = Fails(WorkerDiedError("lost")), Fails(OSError("down"))
+    policy = RetryPolicy(2, "exponential", delay=1, jitter="none", infrastructure_retries=2)
+    flaky = work.with_options(retry=policy)
+    for endings in ([lost, down, lost, down], [down, lost, down, lost], [down, down, lost, lost]):
+        began = lab.clock.now()
+        assert lab(flaky.bind(x=5), {"work": endings}) == 5
+        starts = [start - began for start in lab.starts if start is not None]
+        assert starts == [0, 1, 1 + 2, 1 + 2 + 4, 1 + 2 + 4 + 8]
+
+
 @pytest.mark.parametrize(
     ("policy", "starts"),
     [
