@@ -5,15 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from daglite import ThreadBackend, current_call, evaluate, task
 from daglite.core import crew
 from daglite.exceptions import ExecutionError, ParameterError
-
-WAIT = 10.0
-"""Seconds after which something that should have happened hasn't."""
+from tests.backends.journal import WAIT, eventually
 
 
 @task
@@ -126,6 +125,72 @@ def test_two_runs_share_a_thread() -> None:
     long_run.join(WAIT)
     only.close()
     assert outcome == [True]
+
+
+def test_a_long_map_gives_way() -> None:
+    """It goes to the back of the queue after its slice of time, too, and then on where it was."""
+    only = ThreadBackend(max_workers=1)
+    short_is_done = threading.Event()
+    long_has_begun = threading.Event()
+
+    @task
+    def element(x: int) -> tuple[int, bool]:
+        long_has_begun.set()
+        time.sleep(crew._SLICE)
+        return x, short_is_done.is_set()
+
+    outcome: list[tuple[int, bool]] = []
+    long_run = threading.Thread(
+        target=lambda: outcome.extend(evaluate(element.extend(x=range(20)), default_backend=only))
+    )
+    long_run.start()
+    assert long_has_begun.wait(WAIT)
+    assert evaluate(add.bind(x=1, y=2), default_backend=only) == 3
+    short_is_done.set()
+    long_run.join(WAIT)
+    only.close()
+    assert [x for x, _ in outcome] == list(range(20))
+    assert outcome[-1] == (19, True)
+
+
+def test_the_first_error_wins(backend: ThreadBackend) -> None:
+    """One that comes before the caller has seen the first doesn't replace it."""
+    caller_waits, second_is_told, first_has_failed = (threading.Event() for _ in range(3))
+
+    class SecondError(Exception):
+        def __str__(self) -> str:
+            # Asked for the record of the failure, when the run was still going on.
+            second_is_told.set()
+            first_has_failed.wait(WAIT)
+            return "second"
+
+    @task
+    def first() -> None:
+        assert caller_waits.wait(WAIT)
+        assert second_is_told.wait(WAIT)
+        raise ValueError("first")
+
+    @task
+    def second() -> None:
+        raise SecondError
+
+    class Sleepy:
+        """A clock that wakes the caller when both have failed."""
+
+        now = staticmethod(time.monotonic)
+
+        def wait(self, inbox: Any, until: float | None, outstanding: int) -> Any:
+            caller_waits.set()
+            assert eventually(lambda: inbox.qsize() == 1)
+            first_has_failed.set()
+            assert eventually(lambda: inbox.qsize() == 2)
+            return inbox.get()
+
+    with (
+        evaluate.context(clock=Sleepy(), default_backend=backend) as ctx,
+        pytest.raises(ValueError, match="first"),
+    ):
+        ctx.evaluate([first.bind(), second.bind()])
 
 
 def test_the_source_of_a_map_may_fail(backend: ThreadBackend) -> None:
