@@ -279,9 +279,6 @@ def test_async_tasks_are_cancelled(backend: Backend) -> None:
 
 
 @interrupts
-@pytest.mark.xfail(
-    strict=True, reason="nothing wakes the loop of a coroutine that waits for ever on a thread"
-)
 def test_coroutines_that_only_wait_are_cancelled(backend: Backend) -> None:
     """One that waits for what never comes ends at its limit too."""
     ended = threading.Event()

@@ -195,6 +195,8 @@ class MapRun:
     def _fail(self, error: ExecutionError, element: int | None = None) -> None:
         if not self._settled:
             self._settled = True
+            # The elements that won't be started can go.
+            self._calls, self._args = iter(()), ()
             self._engine.fail(error, self._frame, element)
 
     def _settle(self) -> None:

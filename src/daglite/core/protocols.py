@@ -101,7 +101,7 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Start nothing more, and give back what the backend holds."""
+        """Start nothing more elsewhere, and give back what the backend holds; idempotent."""
         ...
 
 

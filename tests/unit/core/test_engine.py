@@ -267,9 +267,6 @@ def test_a_map_holds_no_element_that_is_done(lab: Lab) -> None:
     assert watched.alive[1:] == [False, True, False, False, False]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a failed map holds its source as long as one of its elements runs"
-)
 def test_the_source_of_a_failed_map_is_released(lab: Lab) -> None:
     """It doesn't hold elements that will never be started until those under way are done."""
     watched = Watched(100)
