@@ -22,6 +22,7 @@ from daglite.core.call import Call, Target
 from daglite.core.kernel import Kernel
 from daglite.core.run import Listeners, Run
 from daglite.exceptions import BackendError, TaskTimeoutError
+from daglite.policies.timeout import Expiry
 from tests.backends.journal import WAIT, Journal, eventually
 from tests.backends.tasks import double, hanging, noted, raising
 
@@ -34,9 +35,10 @@ class Desk:
         self.run = Run("direct", Kernel(SystemClock()), Listeners(()), seed="direct")
         self._outcomes: SimpleQueue[tuple[Call, Outcome]] = SimpleQueue()
 
-    def submit(self, made: Any, *args: Any) -> Call:
+    def submit(self, made: Any, *args: Any, on_expiry: Expiry | None = None) -> Call:
         """A call that may be ended, so that it never runs on this thread."""
-        call = Call(self.run, Target(made.name, made.func, timed=True), 0, 0, None, args, ())
+        target = Target(made.name, made.func, timed=True, on_expiry=on_expiry)
+        call = Call(self.run, target, 0, 0, None, args, ())
         self.backend.submit(call, lambda call, outcome: self._outcomes.put((call, outcome)))
         return call
 
@@ -99,7 +101,7 @@ def test_a_call_that_runs(desk: Desk, journal: Journal) -> None:
     assert call.started is not None
     assert call.worker
     stack = desk.backend.stack_of(call)
-    assert stack is None or "journal.hang()" in stack
+    assert stack is None or "in hanging" in stack
     journal.open()
     assert desk.outcome_of(call).value == 1
     assert desk.backend.stack_of(call) is None
@@ -130,6 +132,20 @@ def test_cancel_while_it_runs(desk: Desk, journal: Journal) -> None:
     assert eventually(lambda: not desk.backend.is_running(cancelled))
     for call in running:
         assert desk._outcomes.get(timeout=WAIT)[0] is not cancelled, call
+    desk.assert_works()
+
+
+def test_a_late_outcome_never_comes(desk: Desk, journal: Journal) -> None:
+    """A call that is left alone when it is cancelled still ends, but for nobody."""
+    if desk.backend.capabilities.kill:
+        pytest.skip("it leaves no call alone")
+    call = desk.submit(hanging, journal, 1, on_expiry="abandon")
+    assert eventually(lambda: journal.notes == ["1"])
+    desk.backend.cancel(call)
+    assert desk.backend.is_running(call)
+    desk.assert_works()
+    journal.open()
+    assert eventually(lambda: not desk.backend.is_running(call))
     desk.assert_works()
 
 
