@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,22 +30,11 @@ from daglite.exceptions import (
     TaskTimeoutError,
 )
 from daglite.session import Options, Session
-
-WAIT = 10.0
-"""Seconds after which something that should have happened hasn't."""
-
+from tests.backends.journal import WAIT, eventually
 
 interrupts = pytest.mark.skipif(
     not can_interrupt(), reason="Python 3.11 can't interrupt threads under a tracer"
 )
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What hanging calls wait for; opened at the end, so that no thread outlives its test."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture(params=["sequential", "threading"])
@@ -56,16 +42,6 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     made = SequentialBackend() if request.param == "sequential" else ThreadBackend(2)
     yield made
     made.close()
-
-
-def eventually(happened: Callable[[], bool]) -> bool:
-    """Look again and again, for as long as `WAIT`."""
-    end = time.monotonic() + WAIT
-    while not happened():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def test_the_error_comes_at_the_limit(backend: Backend, gate: threading.Event) -> None:
@@ -131,7 +107,8 @@ def test_abandoned_calls_are_capped(gate: threading.Event) -> None:
         evaluate(hang.bind(x=3), default_backend=backend)
     gate.set()
     assert eventually(lambda: backend.abandoned == 0)
-    assert evaluate(hang.bind(x=4), default_backend=backend) == 4
+    patient = hang.with_options(timeout=WAIT)
+    assert evaluate(patient.bind(x=4), default_backend=backend) == 4
     backend.close()
 
 
@@ -187,8 +164,8 @@ def test_abandon_leaves_the_code_alone(gate: threading.Event) -> None:
 def test_queueing_does_not_count() -> None:
     """The limit begins when the call starts to run."""
     only = ThreadBackend(1)
-    nap = task(lambda x: time.sleep(0.1), name="nap").with_options(timeout=0.4)
-    assert evaluate([nap.bind(x=i) for i in range(8)], default_backend=only) == [None] * 8
+    nap = task(lambda x: time.sleep(0.05), name="nap").with_options(timeout=0.5)
+    assert evaluate([nap.bind(x=i) for i in range(12)], default_backend=only) == [None] * 12
     only.close()
 
 
@@ -414,61 +391,3 @@ def test_a_cancelled_run(policed: bool, where: str) -> None:
     assert 3 <= calls < 3000
     with pytest.raises(RunCancelledError):
         session.evaluate(node, Options(), on_run=Run.cancel)
-
-
-INTERRUPTED = """
-    import os, signal, threading, time
-    from daglite import evaluate, task, ThreadBackend
-
-    @task{options}
-    def nap(x):
-        time.sleep(60)
-
-    quick = task(lambda x: x + 1, name="quick")
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    began = time.monotonic()
-    try:
-        evaluate([nap.bind(x=i) for i in range(10)], default_backend={backend})
-    except KeyboardInterrupt:
-        print("interrupted", time.monotonic() - began < 3)
-    print(evaluate(quick.extend(x=range(5)), default_backend={backend}))
-"""
-
-
-@pytest.mark.parametrize("options", ["", "(retry=2)", "(timeout=50)"])
-@pytest.mark.parametrize("backend", ["'threading'", "ThreadBackend(10)", "'sequential'"])
-def test_ctrl_c(options: str, backend: str) -> None:
-    """It surfaces at once, a later run feels nothing, and the program exits."""
-    if backend == "'sequential'" and options != "(timeout=50)":
-        pytest.skip("in place, time.sleep itself is interrupted")
-    script = textwrap.dedent(INTERRUPTED.format(options=options, backend=backend))
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert done.stdout.splitlines() == ["interrupted True", "[1, 2, 3, 4, 5]"], done.stderr
-    assert done.returncode == 0
-
-
-FORKED = """
-    import os
-    from daglite import evaluate, task
-    quick = task(lambda x: x + 1, name="quick").with_options(retry=1)
-    assert evaluate(quick.extend(x=range(5)), default_backend="threading") == [1, 2, 3, 4, 5]
-    child = os.fork()
-    if not child:
-        ok = evaluate(quick.extend(x=range(5)), default_backend="threading") == [1, 2, 3, 4, 5]
-        os._exit(0 if ok else 1)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-def test_after_a_fork() -> None:
-    """The child has threads of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FORKED)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.stdout.strip() == "0", done.stderr
