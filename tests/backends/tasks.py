@@ -56,13 +56,6 @@ def noted(journal: Journal, x: int) -> int:
 
 
 @task
-def slow(journal: Journal, x: int) -> int:
-    time.sleep(0.005)
-    journal.note("end")
-    return x
-
-
-@task
 def hanging(journal: Journal, x: int = 0) -> int:
     journal.note(x)
     journal.hang()

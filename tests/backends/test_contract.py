@@ -41,7 +41,6 @@ from tests.backends.tasks import (
     picky,
     raising,
     raising_noted,
-    slow,
     slow_picky,
     total,
     use_heavy,
@@ -89,16 +88,28 @@ def test_a_big_map(run: Callable[..., Any]) -> None:
 def test_a_map_takes_elements_as_they_are_wanted(
     run: Callable[..., Any], backend: Backend, journal: Journal
 ) -> None:
-    """For calls that take their time the source is a small window ahead of what has ended."""
-    ahead = []
+    """While the first ones run, the source is read a small window ahead and no further."""
+    taken = 0
+    seen: list[int] = []
 
     def source() -> Iterator[int]:
-        for i in range(60):
-            ahead.append(i - journal.notes.count("end"))
-            yield i
+        nonlocal taken
+        for x in range(1, 101):
+            taken = x
+            yield x
 
-    assert run(slow.fix(journal=journal).zip(x=source())) == list(range(60))
-    assert max(ahead) <= 2 * backend.slots + 1
+    def look() -> None:
+        eventually(lambda: len(journal.notes) >= backend.slots)
+        # Long enough for what would read on.
+        time.sleep(0.05)
+        seen.append(taken)
+        journal.open()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    assert run(hanging.fix(journal=journal).zip(x=source())) == list(range(1, 101))
+    looking.join(WAIT)
+    assert backend.slots <= seen[0] <= 2 * backend.slots + 1
 
 
 def test_values_are_let_go(run: Callable[..., Any], backend: Backend) -> None:
@@ -281,6 +292,21 @@ def test_a_limit_is_kept(backend: Backend, kind: Kind, journal: Journal, of: str
     everybody = list(range(1, backend.slots + 1))
     meets = meeting.fix(journal=journal, others=everybody)
     assert all(evaluate(meets.zip(x=everybody), default_backend=backend))
+
+
+def test_a_call_out_of_time_gives_up_its_slot(
+    backend: Backend, kind: Kind, journal: Journal
+) -> None:
+    """Others of the same run take it at once, though the call may run on."""
+    late = hanging.with_options(timeout=kind.short).fix(journal=journal)
+    hangs = [late.bind(x=-1) for _ in range(4)]
+    quick = noted.with_options(timeout=WAIT).fix(journal=journal).zip(x=range(8))
+    began = time.monotonic()
+    with pytest.raises(TaskTimeoutError) as caught:
+        evaluate([*hangs, quick], default_backend=backend, on_failure="continue")
+    assert time.monotonic() - began < WAIT / 2
+    assert len(caught.value.failures) == 4
+    assert sorted(map(int, journal.notes)) == [-1] * 4 + list(range(8))
 
 
 def test_a_limit_of_one_element(backend: Backend, kind: Kind, journal: Journal) -> None:
