@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from daglite import PolicySet, RetryPolicy, ThreadBackend, TimeoutPolicy, evaluate, task
-from daglite._clock import VirtualClock
 from daglite.callbacks import AttemptFailed, CallParked, NodeFailed, RunFinished
 from daglite.core.call import Call, Outcome
 from daglite.evaluation import Context
@@ -20,21 +19,9 @@ from daglite.exceptions import (
     TaskTimeoutError,
     WorkerDiedError,
 )
+from daglite.testing import RecordedEvents, VirtualClock
 
 FIXED = RetryPolicy(3, "constant", delay=2, jitter="none")
-
-
-class Recorded:
-    """Keeps the events of a run."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-
-    def on_event(self, event: Any) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 class Flaky:
@@ -243,7 +230,7 @@ def test_nodes_after_a_parked_one(clock: VirtualClock) -> None:
 
 def test_events_of_a_retried_call(clock: VirtualClock) -> None:
     """Each failed attempt and each wait is told."""
-    heard = Recorded()
+    heard = RecordedEvents()
     flaky = Flaky(OSError("a"), OSError("b"))
     with evaluate.context(clock=clock, callbacks=[heard]) as ctx:
         ctx.evaluate(task(flaky, name="flaky").with_options(retry=FIXED).bind(x=1))
@@ -342,7 +329,7 @@ def test_going_on_after_failures(ctx: Context) -> None:
         return x
 
     branches = [work.bind(x=1), work.bind(x=-1), work.bind(x=work.bind(x=-2)), work.bind(x=2)]
-    heard = Recorded()
+    heard = RecordedEvents()
     with pytest.raises(ValueError, match="-1") as caught:
         ctx.evaluate(branches, on_failure="continue", callbacks=[heard])
     error = caught.value
@@ -406,7 +393,7 @@ def test_a_map_with_everything_on(ctx: Context) -> None:
             raise OSError
         return x * scale
 
-    heard = Recorded()
+    heard = RecordedEvents()
     result = ctx.evaluate(element.extend(x=range(500), scale=[2]), callbacks=[heard])
     assert result == [2 * x for x in range(500)]
     assert seen == {x: 3 if x % 7 == 0 else 1 for x in range(500)}
