@@ -99,9 +99,6 @@ def test_ctrl_c(backend: str, running: int, options: str, sleeping: str) -> None
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals can't be aimed at threads")
-@pytest.mark.xfail(
-    strict=True, reason="only a signal that the caller's thread takes itself ends its wait"
-)
 @pytest.mark.parametrize("options", ["", "timeout=50"])
 @pytest.mark.parametrize(
     "strike", ["signal.pthread_kill(threading.get_ident(), signal.SIGINT)", "interrupt_main()"]
