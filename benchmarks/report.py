@@ -92,7 +92,8 @@ class Report:
     def _summary(self) -> Table:
         header = ["case", "what", "target", "measured", ""]
         met = len(self._targets) - self.missed
-        return f"Targets: {met} met, {self.missed} missed", header, self._targets
+        failed = f", {self.failed} measurements failed" if self.failed else ""
+        return f"Targets: {met} met, {self.missed} missed{failed}", header, self._targets
 
     def _how(self) -> str:
         python = f"{platform.python_implementation()} {platform.python_version()}"

@@ -24,6 +24,8 @@ _SCRIPT = """
 import json, os, signal, sys, threading, time
 import daglite
 
+# A shell has what it runs in the background ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 WORKERS, TIMES, options, sleeping = 10, *json.loads(sys.argv[1])
 begun = threading.Semaphore(0)
 

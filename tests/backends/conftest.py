@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +14,13 @@ import pytest
 from daglite import Backend
 from tests.backends.journal import WAIT, Journal
 from tests.backends.kinds import KINDS, WAYS, Kind, backend_of, close_backend_of, run_on
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C, and so would our children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=KINDS, scope="module")
