@@ -14,13 +14,13 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, final
 
-__all__ = ["Clock", "SystemClock", "VirtualClock"]
+__all__ = ["GLANCE", "Clock", "SystemClock", "VirtualClock"]
 
 Inbox = SimpleQueue[Any]
 """Where other threads leave messages for a kernel."""
 
 
-_GLANCE = 0.2
+GLANCE = 0.2
 """
 Seconds after which a wait looks up, though nothing has happened.
 
@@ -58,11 +58,11 @@ class SystemClock:
 
     def wait(self, inbox: Inbox, until: float | None, outstanding: int) -> Any:
         while True:
-            seconds = _GLANCE if until is None else until - self.now()
+            seconds = GLANCE if until is None else until - self.now()
             try:
                 if seconds <= 0:
                     return inbox.get_nowait()
-                return inbox.get(timeout=min(seconds, _GLANCE))
+                return inbox.get(timeout=min(seconds, GLANCE))
             except Empty:
                 if seconds <= 0:
                     return None

@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar, cast, final, ov
 from typing_extensions import Unpack
 
 from daglite._clock import Clock
-from daglite.core.body import carrying
 from daglite.core.future import BaseTaskFuture
+from daglite.core.own_loop import cancel_async_on, carrying
 from daglite.core.protocols import Backend, Callback
 from daglite.core.run import Run
 from daglite.policies import PolicySet
@@ -418,11 +418,15 @@ async def _beside_the_loop(session: Session, expr: Any, asked: Options) -> Any:
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(settle, ended, result)
 
-    threading.Thread(target=carrying(work), name="daglite-evaluate", daemon=True).start()
+    thread = threading.Thread(target=carrying(work), name="daglite-evaluate", daemon=True)
+    thread.start()
     try:
         return await ended
     except asyncio.CancelledError:
         handle.cancel()
+        if thread.is_alive():
+            # A coroutine in place is all that the run could be held up by.
+            cancel_async_on(thread.ident)
         raise
 
 

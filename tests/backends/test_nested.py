@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -266,6 +270,54 @@ def test_an_iterator_stays_on_the_callers_thread() -> None:
     rows = database.execute("select x from t order by x")
     assert evaluate(first.extend(row=rows), default_backend="threading") == list(range(100))
     database.close()
+
+
+def test_a_cancelled_run_ends_its_coroutine_in_place() -> None:
+    """On the sequential backend, whose thread only waits for it."""
+    begun, ended = threading.Event(), threading.Event()
+
+    @task
+    async def waits() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def main() -> None:
+        run = asyncio.ensure_future(evaluate_async(waits.bind()))
+        assert await asyncio.to_thread(begun.wait, WAIT)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    asyncio.run(main())
+    assert ended.wait(WAIT)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_the_loop_of_a_forked_child_is_its_own() -> None:
+    """It ends without a word, and the parent's next coroutine is woken as before."""
+    script = """
+        import asyncio, os, sys
+        from daglite import evaluate, task
+
+        @task
+        async def wakes():
+            return await asyncio.to_thread(lambda: 42)
+
+        assert evaluate(wakes.bind()) == 42
+        child = os.fork()
+        if child == 0:
+            assert evaluate(wakes.bind()) == 42
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert evaluate(wakes.bind()) == 42
+    """
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)], check=True, timeout=WAIT
+    )
 
 
 def threads_called(name: str) -> list[threading.Thread]:

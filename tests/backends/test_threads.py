@@ -323,3 +323,18 @@ def test_pickle() -> None:
     """Its sizes go with it."""
     backend = pickle.loads(pickle.dumps(ThreadBackend(3, max_abandoned=7)))
     assert (backend.slots, backend.max_abandoned) == (3, 7)
+
+
+def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call fails with what is wrong, and the slot isn't lost."""
+    backend = ThreadBackend(1)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(BackendError, match="can't start a thread: can't start new thread"):
+            evaluate(quick.bind(x=1), default_backend=backend)
+    assert evaluate(quick.bind(x=1), default_backend=backend) == 2
+    backend.close()

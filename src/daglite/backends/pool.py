@@ -36,9 +36,9 @@ from types import FrameType
 from typing import final
 from weakref import WeakSet
 
-from daglite.core.body import cancel_async_on, carried, frames_of_async_on
 from daglite.core.call import Call, Outcome
 from daglite.core.current import Interrupted, call_on_this_thread
+from daglite.core.own_loop import cancel_async_on, carried, frames_of_async_on
 from daglite.core.protocols import Done
 from daglite.core.run import Run
 from daglite.exceptions import BackendError
@@ -144,7 +144,14 @@ class ThreadPool:
             return
         self._queue.put((call, done))
         if len(self._workers) < self.size + self._lent:
-            self._grow()
+            try:
+                self._grow()
+            except RuntimeError as error:
+                if not self._workers:
+                    # Nobody will ever take it.
+                    call.cancelled = True
+                    told = f"thread pool {self._name!r} can't start a thread: {error}"
+                    done(call, Outcome(error=BackendError(told)))
 
     def _grow(self) -> None:
         # Interrupting a thread that starts another may hit the new one instead, which shares its
@@ -171,7 +178,11 @@ class ThreadPool:
                 daemon=True,
             )
             self._workers.add(worker)
-            worker.thread.start()
+            try:
+                worker.thread.start()
+            except BaseException:
+                self._workers.discard(worker)
+                raise
 
     # -- on a worker's thread -----------------------------------------------------
 
@@ -284,8 +295,10 @@ class ThreadPool:
         """One more thread for as long as a call of this pool waits for a run of its own."""
         with self._lock:
             self._lent += 1
-        self._grow()
         try:
+            # Without another thread the run must do with those that there are.
+            with contextlib.suppress(RuntimeError):
+                self._grow()
             yield
         finally:
             with self._lock:

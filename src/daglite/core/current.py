@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import final
 
-from daglite.core.body import carried
 from daglite.core.call import Call
+from daglite.core.own_loop import carried
 
 __all__ = ["CurrentCall", "Interrupted", "call_on_this_thread", "current_call"]
 
