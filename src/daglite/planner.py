@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
-from types import FunctionType
+from collections.abc import Callable
 from typing import Any, final
-from weakref import WeakKeyDictionary
 
 from daglite.core.dispatch import Dispatch
 from daglite.core.graph import TaskInfo
@@ -14,7 +11,7 @@ from daglite.core.plan import Step
 from daglite.core.protocols import Backend
 from daglite.exceptions import BackendError, PolicyError
 from daglite.middleware.build import build_chain
-from daglite.policies import Policy, PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
+from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
 from daglite.settings import DagliteSettings
 
 __all__ = ["Planner"]
@@ -23,7 +20,7 @@ __all__ = ["Planner"]
 @final
 class Planner:
     """
-    Makes the steps of tasks, and keeps those that can't keep their task alive.
+    Makes the steps of tasks, which keep them: a step may lead back to its task.
 
     Args:
         settings: The weakest layer: policies of tasks for which no other layer has one.
@@ -50,7 +47,6 @@ class Planner:
         self._of_settings = _of_settings(settings)
         self._weaker = [] if policies is None else [("evaluate(policies=)", policies)]
         self._stronger = [] if overrides is None else [("evaluate(overrides=)", overrides)]
-        self._steps: WeakKeyDictionary[TaskInfo, Step] = WeakKeyDictionary()
 
     def step_of(self, task: TaskInfo) -> Step:
         """
@@ -60,11 +56,9 @@ class Planner:
             BackendError: Its backend is unknown.
             PolicyError: Its policies contradict each other, or the backend can't keep them.
         """
-        step = self._steps.get(task)
+        step: Step | None = task.steps.get(self)
         if step is None:
-            step = self._made(task)
-            if _is_rootless(task):
-                self._steps[task] = step
+            step = task.steps[self] = self._made(task)
         return step
 
     def _made(self, task: TaskInfo) -> Step:
@@ -95,30 +89,6 @@ def _of_settings(settings: DagliteSettings) -> dict[str, Any]:
     if settings.task_timeout is not None:
         given["timeout"] = TimeoutPolicy(settings.task_timeout)
     return given
-
-
-def _is_rootless(task: TaskInfo) -> bool:
-    """
-    Whether a step of *task*, which holds its function and policies, can't lead back to it.
-
-    Else what is kept for as long as the task lives would make it live for ever.
-    """
-    parts = (part for policy in task.policies.given.values() for part in _parts(policy))
-    return all(_holds_nothing(part) for part in (task.func, *parts) if callable(part))
-
-
-def _parts(policy: Any) -> Iterable[Any]:
-    return policy.given.values() if isinstance(policy, Policy) else policy or ()
-
-
-def _holds_nothing(code: Callable[..., Any]) -> bool:
-    """Whether *code* is a plain function of a module, without anything captured."""
-    return (
-        isinstance(code, FunctionType)
-        and code.__closure__ is None
-        and not vars(code)
-        and code.__globals__ is getattr(sys.modules.get(code.__module__), "__dict__", None)
-    )
 
 
 def _check_promises(task: TaskInfo, policies: PolicySet, backend: Backend) -> None:

@@ -18,6 +18,7 @@ from daglite import (
     RetryPolicy,
     SequentialBackend,
     TimeoutPolicy,
+    evaluate,
     find_backend,
     task,
 )
@@ -223,17 +224,17 @@ def referring_to_itself(kind: str) -> Any:
     ],
 )
 def test_a_task_that_refers_to_itself_ends(kind: str) -> None:
-    """The planner keeps nothing that could keep it, nor what it has captured."""
+    """Its step is kept, but by the task: it can't keep it, nor what it has captured."""
     plan = planner()
     info = referring_to_itself(kind)
-    assert plan.step_of(info).name == info.name
+    assert plan.step_of(info) is plan.step_of(info)
     gone = weakref.ref(info)
     del info
     gc.collect()
     assert gone() is None
 
 
-def test_steps_of_plain_functions_are_kept_and_go_with_the_task() -> None:
+def test_steps_of_plain_functions_go_with_the_task() -> None:
     """Policies without code, or with plain functions, don't change that."""
     plan = planner()
     made = work.with_options(
@@ -299,3 +300,20 @@ def test_promises(wanted: Any, capabilities: dict[str, bool], refused: str | Non
             step_of(made, None, Capable(**capabilities))
     else:
         assert step_of(made, None, Capable(**capabilities)).on_expiry == wanted
+
+
+def test_a_step_dies_with_its_task() -> None:
+    """Whatever its function captures, the task itself among it."""
+
+    def make() -> weakref.ref[Any]:
+        @task
+        def itself(x: int = 1) -> str:
+            return itself.name
+
+        assert evaluate(itself.bind()) == "itself"
+        assert evaluate(itself.bind()) == "itself"
+        return weakref.ref(itself)
+
+    seen = make()
+    gc.collect()
+    assert seen() is None

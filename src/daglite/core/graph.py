@@ -9,10 +9,13 @@ on with: binding makes one object, and nothing is copied to get from a future to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import count
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, final
+from weakref import WeakValueDictionary
+
+from typing_extensions import Self
 
 from daglite.core.signature import Signature
 from daglite.exceptions import GraphConstructionError
@@ -68,6 +71,10 @@ class TaskInfo(Protocol):
     def policies(self) -> PolicySet: ...
     @property
     def signature(self) -> Signature: ...
+    @property
+    def steps(self) -> MutableMapping[Any, Any]:
+        """What plans say of it, by planner; weak, so that neither keeps the other alive."""
+        ...
 
 
 class Node:
@@ -113,6 +120,16 @@ class Node:
 
     def __delattr__(self, name: str, /) -> None:
         raise AttributeError(f"{self!r} can't be changed")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load, (_flatten(self),)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # A copy would be another node: what it stands for would run twice.
+        return self
 
     @property
     def inputs(self) -> tuple[GraphNode, ...]:
@@ -224,3 +241,70 @@ class GatherNode(Node):
 
 
 GraphNode: TypeAlias = TaskNode | MapTaskNode | GatherNode
+
+
+@final
+class _Record:
+    """A node as it is pickled: its inputs are named by their ids, `made` is the loaded node."""
+
+    __slots__ = ("__weakref__", "args", "cls", "id", "made", "refs", "rest")
+
+    def __init__(
+        self,
+        cls: type[Any],
+        node_id: NodeId,
+        args: tuple[Any, ...],
+        refs: tuple[int, ...],
+        rest: tuple[Any, ...],
+    ) -> None:
+        self.cls = cls
+        self.id = node_id
+        self.args = args
+        self.refs = refs
+        self.rest = rest
+        self.made: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Record, (self.cls, self.id, self.args, self.refs, self.rest)
+
+    @classmethod
+    def of(cls, node: GraphNode) -> _Record:
+        """The record of *node*; the same one as long as a pickler holds it."""
+        record = _being_pickled.get(node.id)
+        if record is None:
+            args = list(node.args)
+            for i in node.refs:
+                args[i] = args[i].id
+            rest = tuple(getattr(node, part) for part in node.parts)
+            record = cls(type(node), node.id, tuple(args), node.refs, rest)
+            _being_pickled[node.id] = record
+        return record
+
+
+_being_pickled: WeakValueDictionary[NodeId, _Record] = WeakValueDictionary()
+"""So that a node which two futures need is one node again when both are loaded."""
+
+
+def _flatten(root: Any) -> list[_Record]:
+    """List *root* and all it needs, inputs first."""
+    found: dict[NodeId, GraphNode] = {root.id: root}
+    todo = [root]
+    while todo:
+        for node in todo.pop().inputs:
+            if node.id not in found:
+                found[node.id] = node
+                todo.append(node)
+    return [_Record.of(found[node_id]) for node_id in sorted(found)]
+
+
+def _load(records: list[_Record]) -> Any:
+    """Make the nodes anew, under ids of this process."""
+    made: dict[NodeId, Any] = {}
+    for record in records:
+        if record.made is None:
+            args = list(record.args)
+            for i in record.refs:
+                args[i] = made[args[i]]
+            record.made = record.cls(tuple(args), record.refs, *record.rest)
+        made[record.id] = record.made
+    return made[records[-1].id]

@@ -19,6 +19,7 @@ from collections.abc import (
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, final  # noqa: TID251
+from weakref import WeakKeyDictionary
 
 from typing_extensions import Never, ParamSpec
 
@@ -77,6 +78,7 @@ class Task(Generic[P, R_co]):
         "name",
         "policies",
         "signature",
+        "steps",
         "tags",
     )
 
@@ -87,6 +89,7 @@ class Task(Generic[P, R_co]):
     policies: PolicySet
     fixed: Mapping[str, Any]
     signature: Signature
+    steps: WeakKeyDictionary[Any, Any]
     _func: Callable[P, R_co]
     _simple: tuple[str, ...] | None
 
@@ -110,6 +113,7 @@ class Task(Generic[P, R_co]):
         write("tags", tags)
         write("policies", policies)
         write("signature", signature)
+        write("steps", WeakKeyDictionary())
         write("fixed", MappingProxyType(dict(fixed)))
         # A call that names all parameters in order needs no arranging.
         plain = signature.positional == len(signature.names) and not fixed

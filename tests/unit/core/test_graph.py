@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 
@@ -48,3 +49,13 @@ def test_a_copy_of_a_future_is_the_future():
     future = same.bind(x=[1])
     assert copy.copy(future) is future
     assert copy.deepcopy({"a": [future]})["a"][0] is future
+
+
+def test_a_gather_node_pickles_alone():
+    """It is a node like the others."""
+    nodes = build_graph(same.bind(x=[same.bind(x=1)]))
+    gathered = next(node for node in nodes.values() if node.kind == "gather")
+    again = pickle.loads(pickle.dumps(gathered))
+    assert again.kind == "gather"
+    assert [node.kind for node in again.inputs] == ["task"]
+    assert copy.copy(gathered) is gathered
