@@ -107,7 +107,7 @@ class AttemptRecord:
     """Counted from 1."""
 
     started: float | None
-    """Seconds since the run began; None if it never started to run."""
+    """Seconds since the run began; None if it never started to run, or nobody looked."""
 
     ran: float
     """Seconds it ran."""

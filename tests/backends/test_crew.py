@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from daglite import ThreadBackend, current_call, evaluate, task
+from daglite import ThreadBackend, current_call, evaluate, evaluate_async, task
 from daglite.core import crew
 from daglite.exceptions import ExecutionError, ParameterError
 from tests.backends.journal import WAIT, eventually
@@ -302,3 +303,80 @@ def test_failing_runs_leave_threads_to_work_with() -> None:
             evaluate(total.bind(xs=picky.extend(x=range(30))), default_backend=backend)
         assert evaluate(add.extend(x=range(5), y=[1]), default_backend=backend) == [1, 2, 3, 4, 5]
     backend.close()
+
+
+def test_busy_walkers_leave_the_free_slots_to_others() -> None:
+    """What becomes ready while one of the threads is busy goes to those that aren't."""
+    backend = ThreadBackend(4)
+    meeting = threading.Barrier(3)
+
+    @task
+    def first(x: int) -> int:
+        return x
+
+    @task
+    def meet(x: int) -> int:
+        meeting.wait(WAIT)
+        return x
+
+    # One waits from the start; the other two are ready when `first` is done.
+    begun = first.bind(x=1)
+    waiting = [meet.bind(x=0), meet.bind(x=begun), meet.bind(x=begun)]
+    assert evaluate(waiting, default_backend=backend) == [0, 1, 1]
+    backend.close()
+
+
+class Stuck:
+    """A source that waits in the middle for what never comes."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        self.gate = gate
+        self.reached = threading.Event()
+
+    def __iter__(self) -> Iterator[int]:
+        yield 1
+        self.reached.set()
+        self.gate.wait(WAIT)
+        yield 2
+
+
+def test_a_source_that_hangs_holds_no_later_run(
+    backend: ThreadBackend, gate: threading.Event
+) -> None:
+    """Its thread is given up, and those that wait for their turn go."""
+    source = Stuck(gate)
+
+    @task
+    def same(x: int) -> int:
+        return x
+
+    async def main() -> None:
+        run = asyncio.ensure_future(evaluate_async(same.zip(x=source), default_backend=backend))
+        await asyncio.to_thread(source.reached.wait, WAIT)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        began = time.monotonic()
+        both = [same.bind(x=1), same.bind(x=2)]
+        assert await evaluate_async(both, default_backend=backend) == [1, 2]
+        assert time.monotonic() - began < WAIT / 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("on", ["sequential", "threading"])
+def test_whatever_a_source_raises_is_its_maps_failure(on: str) -> None:
+    """The map is named, not what needs it."""
+
+    class Source:
+        def __iter__(self) -> Iterator[int]:
+            yield 1
+            raise SystemExit(3)
+
+    @task
+    def same(x: int) -> int:
+        return x
+
+    with pytest.raises(ExecutionError) as caught:
+        evaluate(same.zip(x=Source()).join(total), default_backend=on)
+    assert caught.value.node_name == "same"

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, final
 
 from daglite.core.run import Run
 from daglite.exceptions import AttemptRecord
 from daglite.policies.timeout import Expiry
 
-__all__ = ["Call", "Crowd", "Outcome", "Target"]
+__all__ = ["Call", "Crowd", "Outcome", "Target", "called"]
+
+
+def called(body: Callable[..., Any], args: Sequence[Any], kwnames: tuple[str, ...]) -> Any:
+    """Call *body* with *args*, of which the last ones go to the parameters in *kwnames*."""
+    named = len(kwnames)
+    if not named:
+        return body(*args)
+    return body(*args[:-named], **dict(zip(kwnames, args[-named:], strict=True)))
 
 
 class Target:
@@ -167,11 +175,7 @@ class Call:
 
     def invoke(self) -> Any:
         """Run the function here and now."""
-        named = len(self.kwnames)
-        if not named:
-            return self.target.body(*self.args)
-        last = dict(zip(self.kwnames, self.args[-named:], strict=True))
-        return self.target.body(*self.args[:-named], **last)
+        return called(self.target.body, self.args, self.kwnames)
 
 
 @final

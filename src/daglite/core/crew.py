@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias, final
 
-from daglite.core.call import Call, Outcome, Target
+from daglite.core.call import Call, Outcome, Target, called
 from daglite.core.current import call_on_this_thread
 from daglite.core.elements import calls_of
 from daglite.core.failures import error_of_call, error_of_node
@@ -37,6 +37,10 @@ __all__ = ["Crew"]
 
 _SLICE = 0.01
 """Seconds that a walker goes on before it queues up again."""
+
+
+_GLANCE = 0.05
+"""Seconds after which a walker that waits for a map's source looks whether the run is over."""
 
 
 @final
@@ -122,9 +126,7 @@ class Crew:
 
     def _wanted(self) -> int:
         """How many more walkers there is work for; they count as sent."""
-        more = min(len(self._ready), self._slots) - self._walkers
-        if more <= 0:
-            return 0
+        more = min(len(self._ready), self._slots - self._walkers)
         self._walkers += more
         return more
 
@@ -178,6 +180,7 @@ class Crew:
         return None
 
     def _put_back(self, work: _Work) -> None:
+        # A map is among what is ready all the time.
         if isinstance(work, Frame):
             with self._lock:
                 self._ready.appendleft(work)
@@ -187,16 +190,13 @@ class Crew:
     def _call(self, frame: Frame, node: TaskNode, spot: Call, began: float) -> _Work | None:
         spot.node_id, spot.index = node.id, frame.index
         spot.target = step = self._steps[node.task]
+        # `Frame.take_args` makes a tuple; here a list will do.
         args = frame.args or node.args
         spot.idle = False
         try:
             if self._run.stopped:
                 return None
-            if node.kwnames:
-                spot.args, spot.kwnames = tuple(args), node.kwnames
-                value = spot.invoke()
-            else:
-                value = step.body(*args)
+            value = called(step.body, args, node.kwnames) if node.kwnames else step.body(*args)
         except BaseException as error:
             self._failed(frame, node, None, tuple(args), began, error)
             return None
@@ -207,16 +207,16 @@ class Crew:
     def _gather(self, frame: Frame, node: GatherNode) -> _Work | None:
         try:
             value = node.build(frame.take_args())
-        except Exception as error:
-            self._fail(error_of_node(node, error))
+        except BaseException as error:
+            self._fail_node(node, error)
             return None
         return self._complete(frame, value)
 
     def _open_map(self, frame: Frame, node: MapTaskNode) -> _Work | None:
         try:
             calls = calls_of(node, frame.take_args())
-        except Exception as error:
-            self._fail(error_of_node(node, error))
+        except BaseException as error:
+            self._fail_node(node, error)
             return None
         with self._lock:
             self._ready.append(_SharedMap(frame, node, calls))
@@ -234,52 +234,60 @@ class Crew:
         body, results, lock, finished, began = step.body, shared.results, shared.lock, 0, 0.0
         try:
             while not (run.stopped or run.cancelled):
-                with lock:
+                if not lock.acquire(blocking=False) and not self._waited_for(shared):
+                    break
+                # The source is code of users, too.
+                spot.idle = False
+                try:
                     shared.finished += finished
                     finished = 0
-                    if began > until or shared.exhausted:
+                    if self._run.stopped or began > until or shared.exhausted:
                         break
                     args = self._next_call(shared)
                     if args is None:
                         break
                     spot.element = element = len(results)
                     results.append(None)
+                finally:
+                    lock.release()
                 began = now()
-                spot.idle = False
-                if run.stopped:
-                    break
                 try:
-                    if kwnames:
-                        spot.args, spot.kwnames = args, kwnames
-                        results[element] = spot.invoke()
-                    else:
-                        results[element] = body(*args)
+                    results[element] = called(body, args, kwnames) if kwnames else body(*args)
                 except BaseException as error:
                     self._failed(shared.frame, node, element, args, began, error)
                     return None
                 spot.idle = True
                 finished = 1
         finally:
-            spot.element, spot.kwnames, spot.idle = None, (), True
-        with lock:
-            done = shared.exhausted and shared.finished == len(results)
-            if done:
-                # Settled once.
-                shared.finished = -1
+            spot.element, spot.idle = None, True
+        if not self._waited_for(shared):
+            return None
+        done = shared.exhausted and shared.finished == len(results)
+        if done:
+            # Settled once.
+            shared.finished = -1
+        lock.release()
         if done:
             return self._complete(shared.frame, results)
         with self._lock:
             return self._next()
+
+    def _waited_for(self, shared: _SharedMap) -> bool:
+        """Take the lock of *shared*; False if the run ends before."""
+        while not shared.lock.acquire(timeout=_GLANCE):
+            if self._run.stopped:
+                return False
+        return True
 
     def _next_call(self, shared: _SharedMap) -> tuple[Any, ...] | None:
         try:
             return next(shared.calls)
         except StopIteration:
             shared.exhausted = True
-        except Exception as error:
+        except BaseException as error:
             shared.exhausted = True
             shared.finished = -1
-            self._fail(error_of_node(shared.node, error))
+            self._fail_node(shared.node, error)
         return None
 
     # -- settling -----------------------------------------------------------------
@@ -318,6 +326,12 @@ class Crew:
         step = self._steps[node.task]
         call = Call(run, step, node.id, frame.index, element, args, node.kwnames)
         self._fail(error_of_call(call, outcome, node))
+
+    def _fail_node(self, node: GraphNode, error: BaseException) -> None:
+        """*node* has failed outside of its task's function."""
+        if self._run.stopped:
+            raise error
+        self._fail(error_of_node(node, error))
 
     def _fail(self, error: ExecutionError) -> None:
         with self._lock:

@@ -108,4 +108,6 @@ def _post(call: Call, outcome: Outcome) -> None:
 def _arrived(call: Call, outcome: Outcome) -> None:
     if not call.cancelled:
         call.run.kernel.outstanding -= 1
-        call.waiter.set(outcome)
+        # It holds the outcome: an error would lead back to the call.
+        waiter, call.waiter = call.waiter, None
+        waiter.set(outcome)

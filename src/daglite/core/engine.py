@@ -6,7 +6,7 @@ The engine: runs the nodes of a graph as their inputs become known.
       │             └─ a map ───────────► MapRun, element by element┤
       └── what waited for it ◄── complete ◄─────────────────────────┘
 
-Where everything is in place and untimed, `Straight` does the whole graph in one loop; the
+Where everything is in place and untimed, `run_straight` does the whole graph in one loop; the
 engine takes over from it at the first call that has to be tried again.
 """
 

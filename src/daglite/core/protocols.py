@@ -36,7 +36,8 @@ class Capabilities:
         in_place: Untimed calls run on the caller's thread, one at a time.
         cancel: It can interrupt a call, where Python allows.
         kill: It can end a call for certain.
-        shared_memory: Calls run on threads of this process, and see its objects.
+        shared_memory: Calls run on threads of this process, and see its objects.  A graph
+            without policies is then run by calls named ``(walker)``, which do many nodes each.
     """
 
     in_place: bool = False
@@ -89,7 +90,7 @@ class Backend(Protocol):
         ...
 
     def cancel_run(self, run: Run) -> None:
-        """The same for all calls of *run*; called at the end of every run, whatever its fate."""
+        """The same for all calls of *run*; called when it ends before they have."""
         ...
 
     def is_running(self, call: Call) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -11,6 +13,7 @@ from daglite import PolicySet, RetryPolicy, current_call, evaluate, task
 from daglite.callbacks import AttemptFailed, MapProgress, NodeCompleted, NodeStarted
 from daglite.core.current import call_on_this_thread
 from daglite.exceptions import ExecutionError, ParameterError, RunCancelledError
+from daglite.session import Options, Session
 from daglite.testing import RecordedEvents, VirtualClock
 
 RETRY = RetryPolicy(2, "constant", delay=10, jitter="none")
@@ -290,3 +293,66 @@ def test_a_cancelled_run() -> None:
     with pytest.raises(RunCancelledError):
         run(cancels.extend(x=range(1, 10)))
     assert run.calls == {0: 1, 1: 1}
+
+
+class Big:
+    """Something that a weak reference can see die."""
+
+
+@pytest.mark.parametrize("backend", ["sequential", "threading"])
+@pytest.mark.parametrize("keyword_only", [False, True])
+@pytest.mark.parametrize("failures", [0, 1])
+def test_arguments_die_without_a_collection(
+    backend: str, keyword_only: bool, failures: int
+) -> None:
+    """When their call is done, however it was called and however often it failed."""
+    seen: list[weakref.ref[Big]] = []
+    calls: list[int] = []
+
+    @task
+    def make() -> Big:
+        big = Big()
+        seen.append(weakref.ref(big))
+        return big
+
+    def use(big: Big) -> int:
+        calls.append(1)
+        if len(calls) <= failures:
+            raise OSError("down")
+        return 1
+
+    def use_by_name(*, big: Big) -> int:
+        return use(big)
+
+    user = task(use_by_name if keyword_only else use, name="use")
+    if failures:
+        user = user.with_options(retry=RetryPolicy(failures, "none"))
+    look = task(lambda used: seen[0]() is None, name="look")
+    gc.disable()
+    try:
+        future = look.bind(used=user.bind(big=make.bind()))
+        assert evaluate(future, default_backend=backend)
+    finally:
+        gc.enable()
+
+
+def test_a_cancelled_map_ends_at_the_next_element() -> None:
+    """Also where thousands of quick ones went before."""
+    begun: list[int] = []
+
+    @task
+    def slow_in_the_end(x: int) -> int:
+        begun.append(x)
+        if x == 5_000:
+            run.cancel()
+        return x
+
+    run: Any = None
+
+    def attach(made: Any) -> None:
+        nonlocal run
+        run = made
+
+    with pytest.raises(RunCancelledError):
+        Session(Options()).evaluate(slow_in_the_end.extend(x=range(9_000)), Options(), attach)
+    assert len(begun) == 5_001
