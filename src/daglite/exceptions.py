@@ -12,6 +12,9 @@ Every error that daglite raises::
     └── ExecutionError               node_id node_name execution_path attempts original_exception
         ├── TaskTimeoutError         also TimeoutError; limit, elapsed, the hung call's stack
         ├── WorkerDiedError          exit code or signal, hint
+        ├── CircuitOpenError         key, retry_in
+        ├── RateLimitedError         key, retry_in
+        ├── BulkheadFullError        key
         ├── RemoteError              an exception that couldn't travel, as text
         └── RunCancelledError
 
@@ -42,11 +45,14 @@ from daglite._made_errors import (
 __all__ = [
     "AttemptRecord",
     "BackendError",
+    "BulkheadFullError",
+    "CircuitOpenError",
     "DagliteError",
     "ExecutionError",
     "GraphConstructionError",
     "ParameterError",
     "PolicyError",
+    "RateLimitedError",
     "RemoteError",
     "RunCancelledError",
     "SerializationError",
@@ -348,6 +354,41 @@ class WorkerDiedError(ExecutionError):
 
     def _details(self) -> list[str]:
         return [f"hint: {self.hint}"] if self.hint else []
+
+
+class CircuitOpenError(ExecutionError):
+    """A call that an open circuit breaker didn't let through."""
+
+    def __init__(
+        self, message: str, *, retry_in: float | None, key: str | None, **facts: Any
+    ) -> None:
+        super().__init__(message, **facts)
+        self.retry_in = retry_in
+        """Seconds until the circuit lets a probe through; None if it doesn't by itself."""
+        self.key = key
+        """Which circuit."""
+
+
+class RateLimitedError(ExecutionError):
+    """A call that would have waited longer for its turn than its rate limit allows."""
+
+    def __init__(
+        self, message: str, *, retry_in: float | None, key: str | None, **facts: Any
+    ) -> None:
+        super().__init__(message, **facts)
+        self.retry_in = retry_in
+        """Seconds until it would have been its turn; None if that isn't known."""
+        self.key = key
+        """Which limit."""
+
+
+class BulkheadFullError(ExecutionError):
+    """A call for which a bulkhead had no place, nor one in its queue in time."""
+
+    def __init__(self, message: str, *, key: str | None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.key = key
+        """Which bulkhead."""
 
 
 class RemoteError(ExecutionError):

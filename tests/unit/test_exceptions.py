@@ -39,6 +39,9 @@ from daglite.exceptions import (
 SPECIAL_FACTS: dict[str, dict[str, Any]] = {
     "TaskTimeoutError": {"limit": 5.0, "elapsed": 5.1, "kind": "total", "stack": "File x, line 1"},
     "WorkerDiedError": {"exit_code": 3, "signal": "SIGKILL", "hint": "out of memory"},
+    "CircuitOpenError": {"retry_in": 12.5, "key": "api"},
+    "RateLimitedError": {"retry_in": None, "key": "api"},
+    "BulkheadFullError": {"key": "api"},
     "RemoteError": {"type_name": "a.B", "remote_message": "bad", "traceback_text": "Traceback"},
 }
 COMMON_FACTS = (
