@@ -23,6 +23,7 @@ from daglite.policies.base import Seconds
 from daglite.policies.code import hashed, shown
 
 __all__ = [
+    "BACKOFF_SCHEMA",
     "Backoff",
     "BackoffName",
     "Delays",
@@ -40,6 +41,18 @@ Jitter = Literal["none", "equal", "full"]
 Backoff = BackoffName | tuple[float, ...] | wait_base
 
 _NAMES = get_args(BackoffName)
+
+BACKOFF_SCHEMA = {
+    "anyOf": [
+        {"enum": list(_NAMES)},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {"anyOf": [{"type": "number"}, {"type": "string"}]},
+        },
+    ]
+}
+"""What a backoff is in JSON."""
 
 
 class Delays(Protocol):

@@ -17,6 +17,8 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticSerializationError
 from typing_extensions import Self
@@ -24,6 +26,7 @@ from typing_extensions import Self
 from daglite._units import DURATION_FORMS, parse_duration, parse_size
 from daglite.exceptions import PolicyError
 from daglite.policies.code import shown, source
+from daglite.policies.json_schema import PolicySchema
 from daglite.policies.messages import refusal
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "PositiveDuration",
     "Seconds",
     "Size",
+    "read_positive_duration",
     "typed_init",
 ]
 
@@ -54,11 +58,21 @@ NOT_GIVEN: Final[Any] = _NotGiven.NOT_GIVEN
 Seconds = float | str | timedelta
 """What is read as a duration: seconds, ``"30s"``, a `timedelta`."""
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
+]
 """A field of seconds, from 0."""
 
 
-def _parse_positive(value: Any) -> float:
+def read_positive_duration(value: Any) -> float:
+    """
+    Read a duration as seconds.
+
+    Raises:
+        ValueError: *value* is none, or below 0; 0 is left to the field.
+    """
     try:
         return parse_duration(value)
     except ValueError:
@@ -67,7 +81,12 @@ def _parse_positive(value: Any) -> float:
         ) from None
 
 
-PositiveDuration = Annotated[float, Field(gt=0), BeforeValidator(_parse_positive)]
+PositiveDuration = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(read_positive_duration),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}),
+]
 """A field of seconds, above 0."""
 
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -153,6 +172,13 @@ class PolicyModel(BaseModel):
         with _refusals_of(type(self)):
             return super().model_dump_json(**{"exclude_unset": True, **options})
 
+    @classmethod
+    def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
+        """Return the JSON schema of what `model_validate_json` reads."""
+        if len(args) < 3:
+            options.setdefault("schema_generator", PolicySchema)
+        return super().model_json_schema(*args, **options)
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy; unlike pydantic's, an *update* is checked."""
         if update is None:
@@ -206,6 +232,9 @@ class Policy(PolicyModel):
     through JSON.
     """
 
+    # Fields of which a policy has one: whoever gives one says nothing of a weaker layer's other.
+    _alternatives: ClassVar[frozenset[str]] = frozenset()
+
     # All that the layers of a merged policy gave, if some of it has no part in what came out.
     _layered: Mapping[str, Any] | None = PrivateAttr(default=None)
 
@@ -216,9 +245,12 @@ class Policy(PolicyModel):
         Raises:
             PolicyError: Together they make no sense.
         """
-        fields = self._agreed(weaker._said, self._said)
+        below = weaker._said
+        if not self._alternatives.isdisjoint(self._said):
+            below = {name: below[name] for name in below if name not in self._alternatives}
+        fields = self._agreed(below, self._said)
         merged = self.model_validate(fields)
-        said = {**weaker._said, **self._said}
+        said = {**below, **self._said}
         if fields != said:
             merged._layered = said
         return merged
@@ -230,8 +262,29 @@ class Policy(PolicyModel):
 
     @classmethod
     def _agreed(cls, weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of two layers as those of one policy."""
-        return {**weaker, **stronger}
+        """
+        The fields of two layers as those of one policy.
+
+        What one layer says can have no part in what another one says: it is left out.
+        """
+        fields = {**weaker, **stronger}
+        idle = cls._without_part(fields)
+        return {name: value for name, value in fields.items() if name not in idle}
+
+    @classmethod
+    def _without_part(cls, given: Mapping[str, Any]) -> dict[str, tuple[str, object]]:
+        """Given fields that mean nothing -> the field, with its value, that makes it so."""
+        return {}
+
+    @model_validator(mode="after")
+    def _every_field_has_a_part(self) -> Self:
+        for name, (other, value) in self._without_part(self.given).items():
+            way = f"give {other}" if value is None else f"choose another {other}"
+            raise ValueError(
+                f"{name}={source(getattr(self, name))} has no part in {other}={source(value)}; "
+                f"leave {name} out or {way}"
+            )
+        return self
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other._values() == self._values()
@@ -254,4 +307,6 @@ def _refusals_of(policy: type[PolicyModel]) -> Iterator[None]:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, PolicyError):
             cause = cause.__cause__
-        raise PolicyError(f"{policy.__name__}: {cause}") from error
+        # Of the serializer of a whole policy, only the text is left of what it raised.
+        reason = str(cause).rpartition(f"{PolicyError.__name__}: ")[2]
+        raise PolicyError(f"{policy.__name__}: {reason}") from error

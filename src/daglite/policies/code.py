@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 from daglite._codec import import_string, to_import_string
 from daglite.exceptions import PolicyError, SerializationError
@@ -18,19 +18,26 @@ __all__ = [
     "source",
 ]
 
+_E = TypeVar("_E", bound=BaseException)
 
-def read_types(value: object, base: type[BaseException]) -> tuple[type[BaseException], ...]:
+
+def read_types(
+    value: object, base: type[_E], fate: str = "is never retried"
+) -> tuple[type[_E], ...]:
     """
     Read exception types: a class, an import string, or a tuple or list of them.
+
+    Args:
+        fate: What becomes of others than subclasses of *base*, for the message.
 
     Raises:
         ValueError: Something in *value* isn't a subclass of *base*.
     """
     items = value if isinstance(value, (tuple, list)) else (value,)
-    return tuple(_read_type(item, base) for item in items)
+    return tuple(_read_type(item, base, fate) for item in items)
 
 
-def _read_type(value: object, base: type[BaseException]) -> type[BaseException]:
+def _read_type(value: object, base: type[_E], fate: str) -> type[_E]:
     found = resolved(value)
     if not isinstance(found, type) or not issubclass(found, BaseException):
         raise ValueError(
@@ -39,7 +46,7 @@ def _read_type(value: object, base: type[BaseException]) -> type[BaseException]:
         )
     if not issubclass(found, base):
         raise ValueError(
-            f"{found.__name__} is no subclass of {base.__name__} and is never retried; leave it out"
+            f"{found.__name__} is no subclass of {base.__name__} and {fate}; leave it out"
         )
     return found
 

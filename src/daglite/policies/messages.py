@@ -21,7 +21,8 @@ def refusal(policy: type[BaseModel], later: Iterable[str], error: ValidationErro
         later: Names of fields that later versions have.
     """
     complaints = error.errors(include_url=False)
-    return "\n".join(_complaint(policy, later, details) for details in complaints)
+    # Of a field that takes several kinds of values, each kind complains.
+    return "\n".join(dict.fromkeys(_complaint(policy, later, each) for each in complaints))
 
 
 def _complaint(policy: type[BaseModel], later: Iterable[str], details: Mapping[str, Any]) -> str:
@@ -40,6 +41,8 @@ def _complaint(policy: type[BaseModel], later: Iterable[str], details: Mapping[s
     if kind == "value_error":
         return f"{name}.{field}: {reason}"
     wanted = policy.model_fields[field].description
+    if kind == "missing":
+        return f"{name}.{field} is missing; give {wanted or 'it'}"
     wish = f"must be {wanted}" if wanted else f"is wrong: {reason}"
     return f"{name}.{field} {wish}; given: {shown(details['input'])}"
 

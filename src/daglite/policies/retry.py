@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     FieldSerializationInfo,
     PlainValidator,
+    WithJsonSchema,
     field_serializer,
     model_validator,
 )
@@ -25,6 +26,7 @@ from typing_extensions import Self
 from daglite._units import format_duration
 from daglite.exceptions import DagliteError, PolicyError, RunCancelledError
 from daglite.policies.backoff import (
+    BACKOFF_SCHEMA,
     Backoff,
     BackoffName,
     Delays,
@@ -43,7 +45,7 @@ from daglite.policies.base import (
     Seconds,
     typed_init,
 )
-from daglite.policies.code import import_path, shown, source
+from daglite.policies.code import import_path, shown
 from daglite.policies.conditions import (
     AnyErrorTypes,
     ErrorTypes,
@@ -53,6 +55,7 @@ from daglite.policies.conditions import (
     read_predicate,
     read_retry_on,
 )
+from daglite.policies.fields import CODE_SCHEMA, TYPES_SCHEMA
 
 __all__ = ["RetryPolicy"]
 
@@ -115,6 +118,7 @@ class RetryPolicy(Policy):
     backoff: Annotated[
         Backoff,
         PlainValidator(read_backoff),
+        WithJsonSchema(BACKOFF_SCHEMA),
     ] = Field(default="exponential")
     delay: Duration = Field(default=1.0)
     factor: float = Field(
@@ -125,14 +129,17 @@ class RetryPolicy(Policy):
     retry_on: Annotated[
         tuple[type[Exception], ...] | Predicate | retry_base,
         PlainValidator(read_retry_on),
+        WithJsonSchema(TYPES_SCHEMA),
     ] = Field(default=(Exception,))
     never: Annotated[
         tuple[type[BaseException], ...],
         PlainValidator(read_never),
+        WithJsonSchema(TYPES_SCHEMA),
     ] = Field(default=())
     retry_on_result: Annotated[
         Predicate | None,
         PlainValidator(read_predicate),
+        WithJsonSchema({"anyOf": [CODE_SCHEMA, {"type": "null"}]}),
     ] = Field(default=None)
     infrastructure_retries: int = Field(
         default=3, ge=0, strict=True, description="a whole number from 0"
@@ -170,20 +177,20 @@ class RetryPolicy(Policy):
     ) -> None: ...
 
     @classmethod
-    def _agreed(cls, weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
-        """What one layer says of a wait has no part in the backoff of another: left out."""
-        fields = {**weaker, **stronger}
-        idle = _without_part(fields)
-        return {name: value for name, value in fields.items() if name not in idle}
+    def _without_part(cls, given: Mapping[str, Any]) -> dict[str, tuple[str, object]]:
+        backoff = given.get("backoff", "exponential")
+        kind = backoff if isinstance(backoff, str) else "delays"
+        idle = [name for name in _WITHOUT_PART[kind] if name in given]
+        jitter = _OWN_JITTER.get(kind)
+        if jitter is not None and given.get("jitter", jitter) != jitter:
+            idle.append("jitter")
+        found: dict[str, tuple[str, object]] = dict.fromkeys(idle, ("backoff", backoff))
+        if "max_hint" in given and given.get("hint", "") is None:
+            found["max_hint"] = ("hint", None)
+        return found
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        for name, other in _without_part(self.given).items():
-            raise ValueError(
-                f"{name}={source(getattr(self, name))} has no part in "
-                f"{other}={source(getattr(self, other))}; leave {name} out or choose another "
-                f"{other}"
-            )
         waits = isinstance(self.backoff, str) and self.backoff != "none"
         if waits and self.max_delay < self.delay:
             raise ValueError(
@@ -372,20 +379,6 @@ class RetryPolicy(Policy):
                 f"retry {state.attempt_number}; it must give seconds from 0"
             )
         return min(seconds, self.max_delay)
-
-
-def _without_part(given: Mapping[str, Any]) -> dict[str, str]:
-    """Given fields that mean nothing, each with the field that makes it so."""
-    backoff = given.get("backoff", "exponential")
-    kind = backoff if isinstance(backoff, str) else "delays"
-    idle = [name for name in _WITHOUT_PART[kind] if name in given]
-    jitter = _OWN_JITTER.get(kind)
-    if jitter is not None and given.get("jitter", jitter) != jitter:
-        idle.append("jitter")
-    found = dict.fromkeys(idle, "backoff")
-    if "max_hint" in given and given.get("hint", "") is None:
-        found["max_hint"] = "hint"
-    return found
 
 
 def _hint_of(policy: RetryPolicy, state: RetryCallState) -> float | None:

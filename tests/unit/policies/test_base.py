@@ -1,6 +1,7 @@
 """What all policies have in common: equal, hashable, picklable, JSON, repr, merging."""
 
 import copy
+import json
 import math
 import operator
 import pickle
@@ -11,11 +12,22 @@ import pytest
 import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic.json_schema import GenerateJsonSchema
 
 from daglite.exceptions import PolicyError
-from daglite.policies import Policy, PolicySet, RetryPolicy, TimeoutPolicy
+from daglite.policies import (
+    Policy,
+    PolicySet,
+    RetryPolicy,
+    TimeoutPolicy,
+)
 
-NAMES = {"RetryPolicy": RetryPolicy, "TimeoutPolicy": TimeoutPolicy, "PolicySet": PolicySet}
+KINDS = [
+    PolicySet,
+    RetryPolicy,
+    TimeoutPolicy,
+]
+NAMES = {kind.__name__: kind for kind in KINDS}
 
 POLICIES = [
     RetryPolicy(),
@@ -80,6 +92,30 @@ def test_repr_round_trip(policy):
     """The repr of a policy can be pasted back."""
     assert same(eval(repr(policy), dict(NAMES)), policy)
     assert str(policy) == repr(policy)
+
+
+@pytest.mark.parametrize("kind", [RetryPolicy, TimeoutPolicy])
+def test_json_schema(kind):
+    """The JSON schema has every field, its default as JSON writes it, and no other fields."""
+    schema = kind.model_json_schema()
+    json.dumps(schema)
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == set(kind.model_fields)
+    for name, field in kind.model_fields.items():
+        if field.is_required():
+            assert name in schema["required"]
+            continue
+        found = schema["properties"][name]
+        assert {"$ref", "type", "anyOf", "enum", "const"} & set(found) or name == "value", found
+        written = ["builtins:Exception"] if field.default == (Exception,) else field.default
+        assert found["default"] == ([] if written == () else written)
+
+
+def test_json_schema_of_a_generator_of_ones_own():
+    """Pydantic's own options go through, by name or by position."""
+    schema = TimeoutPolicy.model_json_schema(True, "#/x/{model}", GenerateJsonSchema)
+    assert schema["title"] == "TimeoutPolicy"
+    assert TimeoutPolicy.model_json_schema(by_alias=False)["title"] == "TimeoutPolicy"
 
 
 @every_policy
