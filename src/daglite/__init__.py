@@ -19,6 +19,7 @@ _HOMES = {
     "Backend": "core.protocols",
     "Call": "core.call",
     "Capabilities": "core.protocols",
+    "CircuitBreaker": "policies",
     "DagliteSettings": "settings",
     "MapTaskFuture": "core.task",
     "Middleware": "core.protocols",

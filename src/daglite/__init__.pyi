@@ -18,6 +18,7 @@ from daglite.core.task import Task as Task
 from daglite.core.task import TaskFuture as TaskFuture
 from daglite.evaluation import evaluate as evaluate
 from daglite.evaluation import evaluate_async as evaluate_async
+from daglite.policies import CircuitBreaker as CircuitBreaker
 from daglite.policies import Policy as Policy
 from daglite.policies import PolicySet as PolicySet
 from daglite.policies import RetryPolicy as RetryPolicy
@@ -31,6 +32,7 @@ __all__ = [
     "Backend",
     "Call",
     "Capabilities",
+    "CircuitBreaker",
     "DagliteSettings",
     "MapTaskFuture",
     "Middleware",

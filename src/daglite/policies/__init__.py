@@ -1,12 +1,14 @@
 """Policies: what is wanted when a call fails, hangs or takes too much. Plain data."""
 
 from daglite.policies.base import Policy
+from daglite.policies.breaker import CircuitBreaker
 from daglite.policies.options import policies_from_options
 from daglite.policies.policy_set import PolicySet, resolve_policies
 from daglite.policies.retry import RetryPolicy
 from daglite.policies.timeout import TimeoutPolicy
 
 __all__ = [
+    "CircuitBreaker",
     "Policy",
     "PolicySet",
     "RetryPolicy",
