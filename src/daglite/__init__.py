@@ -27,6 +27,7 @@ _HOMES = {
     "Outcome": "core.call",
     "Policy": "policies",
     "PolicySet": "policies",
+    "RetryBudget": "policies",
     "RetryPolicy": "policies",
     "SequentialBackend": "backends.sequential",
     "Task": "core.task",

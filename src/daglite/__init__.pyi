@@ -21,6 +21,7 @@ from daglite.evaluation import evaluate_async as evaluate_async
 from daglite.policies import CircuitBreaker as CircuitBreaker
 from daglite.policies import Policy as Policy
 from daglite.policies import PolicySet as PolicySet
+from daglite.policies import RetryBudget as RetryBudget
 from daglite.policies import RetryPolicy as RetryPolicy
 from daglite.policies import TimeoutPolicy as TimeoutPolicy
 from daglite.settings import DagliteSettings as DagliteSettings
@@ -40,6 +41,7 @@ __all__ = [
     "Outcome",
     "Policy",
     "PolicySet",
+    "RetryBudget",
     "RetryPolicy",
     "SequentialBackend",
     "Task",

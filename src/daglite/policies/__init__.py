@@ -2,6 +2,7 @@
 
 from daglite.policies.base import Policy
 from daglite.policies.breaker import CircuitBreaker
+from daglite.policies.budget import RetryBudget
 from daglite.policies.options import policies_from_options
 from daglite.policies.policy_set import PolicySet, resolve_policies
 from daglite.policies.retry import RetryPolicy
@@ -11,6 +12,7 @@ __all__ = [
     "CircuitBreaker",
     "Policy",
     "PolicySet",
+    "RetryBudget",
     "RetryPolicy",
     "TimeoutPolicy",
     "policies_from_options",
