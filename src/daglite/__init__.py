@@ -27,6 +27,7 @@ _HOMES = {
     "Outcome": "core.call",
     "Policy": "policies",
     "PolicySet": "policies",
+    "RateLimit": "policies",
     "RetryBudget": "policies",
     "RetryPolicy": "policies",
     "SequentialBackend": "backends.sequential",

@@ -21,6 +21,7 @@ from daglite.evaluation import evaluate_async as evaluate_async
 from daglite.policies import CircuitBreaker as CircuitBreaker
 from daglite.policies import Policy as Policy
 from daglite.policies import PolicySet as PolicySet
+from daglite.policies import RateLimit as RateLimit
 from daglite.policies import RetryBudget as RetryBudget
 from daglite.policies import RetryPolicy as RetryPolicy
 from daglite.policies import TimeoutPolicy as TimeoutPolicy
@@ -41,6 +42,7 @@ __all__ = [
     "Outcome",
     "Policy",
     "PolicySet",
+    "RateLimit",
     "RetryBudget",
     "RetryPolicy",
     "SequentialBackend",

@@ -5,6 +5,7 @@ from daglite.policies.breaker import CircuitBreaker
 from daglite.policies.budget import RetryBudget
 from daglite.policies.options import policies_from_options
 from daglite.policies.policy_set import PolicySet, resolve_policies
+from daglite.policies.rate_limit import RateLimit
 from daglite.policies.retry import RetryPolicy
 from daglite.policies.timeout import TimeoutPolicy
 
@@ -12,6 +13,7 @@ __all__ = [
     "CircuitBreaker",
     "Policy",
     "PolicySet",
+    "RateLimit",
     "RetryBudget",
     "RetryPolicy",
     "TimeoutPolicy",
