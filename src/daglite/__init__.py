@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Backend": "core.protocols",
+    "Bulkhead": "policies",
     "Call": "core.call",
     "Capabilities": "core.protocols",
     "CircuitBreaker": "policies",

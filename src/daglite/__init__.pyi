@@ -18,6 +18,7 @@ from daglite.core.task import Task as Task
 from daglite.core.task import TaskFuture as TaskFuture
 from daglite.evaluation import evaluate as evaluate
 from daglite.evaluation import evaluate_async as evaluate_async
+from daglite.policies import Bulkhead as Bulkhead
 from daglite.policies import CircuitBreaker as CircuitBreaker
 from daglite.policies import Policy as Policy
 from daglite.policies import PolicySet as PolicySet
@@ -32,6 +33,7 @@ from daglite.settings import set_global_settings as set_global_settings
 __version__: Final[str]
 __all__ = [
     "Backend",
+    "Bulkhead",
     "Call",
     "Capabilities",
     "CircuitBreaker",
