@@ -22,6 +22,7 @@ _HOMES = {
     "Capabilities": "core.protocols",
     "CircuitBreaker": "policies",
     "DagliteSettings": "settings",
+    "FallbackPolicy": "policies",
     "MapTaskFuture": "core.task",
     "Middleware": "core.protocols",
     "Next": "core.protocols",

@@ -20,6 +20,7 @@ from daglite.evaluation import evaluate as evaluate
 from daglite.evaluation import evaluate_async as evaluate_async
 from daglite.policies import Bulkhead as Bulkhead
 from daglite.policies import CircuitBreaker as CircuitBreaker
+from daglite.policies import FallbackPolicy as FallbackPolicy
 from daglite.policies import Policy as Policy
 from daglite.policies import PolicySet as PolicySet
 from daglite.policies import RateLimit as RateLimit
@@ -38,6 +39,7 @@ __all__ = [
     "Capabilities",
     "CircuitBreaker",
     "DagliteSettings",
+    "FallbackPolicy",
     "MapTaskFuture",
     "Middleware",
     "Next",

@@ -4,6 +4,7 @@ from daglite.policies.base import Policy
 from daglite.policies.breaker import CircuitBreaker
 from daglite.policies.budget import RetryBudget
 from daglite.policies.bulkhead import Bulkhead
+from daglite.policies.fallback import FallbackPolicy
 from daglite.policies.options import policies_from_options
 from daglite.policies.policy_set import PolicySet, resolve_policies
 from daglite.policies.rate_limit import RateLimit
@@ -13,6 +14,7 @@ from daglite.policies.timeout import TimeoutPolicy
 __all__ = [
     "Bulkhead",
     "CircuitBreaker",
+    "FallbackPolicy",
     "Policy",
     "PolicySet",
     "RateLimit",
