@@ -23,6 +23,7 @@ _HOMES = {
     "CircuitBreaker": "policies",
     "DagliteSettings": "settings",
     "FallbackPolicy": "policies",
+    "Hedge": "policies",
     "MapTaskFuture": "core.task",
     "Middleware": "core.protocols",
     "Next": "core.protocols",

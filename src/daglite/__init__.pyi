@@ -21,6 +21,7 @@ from daglite.evaluation import evaluate_async as evaluate_async
 from daglite.policies import Bulkhead as Bulkhead
 from daglite.policies import CircuitBreaker as CircuitBreaker
 from daglite.policies import FallbackPolicy as FallbackPolicy
+from daglite.policies import Hedge as Hedge
 from daglite.policies import Policy as Policy
 from daglite.policies import PolicySet as PolicySet
 from daglite.policies import RateLimit as RateLimit
@@ -40,6 +41,7 @@ __all__ = [
     "CircuitBreaker",
     "DagliteSettings",
     "FallbackPolicy",
+    "Hedge",
     "MapTaskFuture",
     "Middleware",
     "Next",

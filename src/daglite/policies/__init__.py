@@ -5,6 +5,7 @@ from daglite.policies.breaker import CircuitBreaker
 from daglite.policies.budget import RetryBudget
 from daglite.policies.bulkhead import Bulkhead
 from daglite.policies.fallback import FallbackPolicy
+from daglite.policies.hedge import Hedge
 from daglite.policies.options import policies_from_options
 from daglite.policies.policy_set import PolicySet, resolve_policies
 from daglite.policies.rate_limit import RateLimit
@@ -15,6 +16,7 @@ __all__ = [
     "Bulkhead",
     "CircuitBreaker",
     "FallbackPolicy",
+    "Hedge",
     "Policy",
     "PolicySet",
     "RateLimit",
