@@ -24,6 +24,7 @@ _HOMES = {
     "DagliteSettings": "settings",
     "FallbackPolicy": "policies",
     "Hedge": "policies",
+    "MapPolicy": "policies",
     "MapTaskFuture": "core.task",
     "Middleware": "core.protocols",
     "Next": "core.protocols",

@@ -22,6 +22,7 @@ from daglite.policies import Bulkhead as Bulkhead
 from daglite.policies import CircuitBreaker as CircuitBreaker
 from daglite.policies import FallbackPolicy as FallbackPolicy
 from daglite.policies import Hedge as Hedge
+from daglite.policies import MapPolicy as MapPolicy
 from daglite.policies import Policy as Policy
 from daglite.policies import PolicySet as PolicySet
 from daglite.policies import RateLimit as RateLimit
@@ -42,6 +43,7 @@ __all__ = [
     "DagliteSettings",
     "FallbackPolicy",
     "Hedge",
+    "MapPolicy",
     "MapTaskFuture",
     "Middleware",
     "Next",

@@ -6,6 +6,7 @@ from daglite.policies.budget import RetryBudget
 from daglite.policies.bulkhead import Bulkhead
 from daglite.policies.fallback import FallbackPolicy
 from daglite.policies.hedge import Hedge
+from daglite.policies.map_policy import MapPolicy
 from daglite.policies.options import policies_from_options
 from daglite.policies.policy_set import PolicySet, resolve_policies
 from daglite.policies.rate_limit import RateLimit
@@ -17,6 +18,7 @@ __all__ = [
     "CircuitBreaker",
     "FallbackPolicy",
     "Hedge",
+    "MapPolicy",
     "Policy",
     "PolicySet",
     "RateLimit",
