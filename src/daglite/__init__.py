@@ -20,6 +20,7 @@ _HOMES = {
     "Bulkhead": "policies",
     "Call": "core.call",
     "Capabilities": "core.protocols",
+    "Chaos": "policies",
     "CircuitBreaker": "policies",
     "DagliteSettings": "settings",
     "FallbackPolicy": "policies",

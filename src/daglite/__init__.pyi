@@ -19,6 +19,7 @@ from daglite.core.task import TaskFuture as TaskFuture
 from daglite.evaluation import evaluate as evaluate
 from daglite.evaluation import evaluate_async as evaluate_async
 from daglite.policies import Bulkhead as Bulkhead
+from daglite.policies import Chaos as Chaos
 from daglite.policies import CircuitBreaker as CircuitBreaker
 from daglite.policies import FallbackPolicy as FallbackPolicy
 from daglite.policies import Hedge as Hedge
@@ -39,6 +40,7 @@ __all__ = [
     "Bulkhead",
     "Call",
     "Capabilities",
+    "Chaos",
     "CircuitBreaker",
     "DagliteSettings",
     "FallbackPolicy",

@@ -4,6 +4,7 @@ from daglite.policies.base import Policy
 from daglite.policies.breaker import CircuitBreaker
 from daglite.policies.budget import RetryBudget
 from daglite.policies.bulkhead import Bulkhead
+from daglite.policies.chaos import Chaos
 from daglite.policies.fallback import FallbackPolicy
 from daglite.policies.hedge import Hedge
 from daglite.policies.map_policy import MapPolicy
@@ -15,6 +16,7 @@ from daglite.policies.timeout import TimeoutPolicy
 
 __all__ = [
     "Bulkhead",
+    "Chaos",
     "CircuitBreaker",
     "FallbackPolicy",
     "Hedge",
