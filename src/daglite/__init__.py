@@ -33,6 +33,7 @@ _HOMES = {
     "Policy": "policies",
     "PolicySet": "policies",
     "RateLimit": "policies",
+    "ResourceLimits": "policies",
     "RetryBudget": "policies",
     "RetryPolicy": "policies",
     "SequentialBackend": "backends.sequential",

@@ -27,6 +27,7 @@ from daglite.policies import MapPolicy as MapPolicy
 from daglite.policies import Policy as Policy
 from daglite.policies import PolicySet as PolicySet
 from daglite.policies import RateLimit as RateLimit
+from daglite.policies import ResourceLimits as ResourceLimits
 from daglite.policies import RetryBudget as RetryBudget
 from daglite.policies import RetryPolicy as RetryPolicy
 from daglite.policies import TimeoutPolicy as TimeoutPolicy
@@ -53,6 +54,7 @@ __all__ = [
     "Policy",
     "PolicySet",
     "RateLimit",
+    "ResourceLimits",
     "RetryBudget",
     "RetryPolicy",
     "SequentialBackend",

@@ -7,6 +7,7 @@ from daglite.policies.bulkhead import Bulkhead
 from daglite.policies.chaos import Chaos
 from daglite.policies.fallback import FallbackPolicy
 from daglite.policies.hedge import Hedge
+from daglite.policies.limits import ResourceLimits
 from daglite.policies.map_policy import MapPolicy
 from daglite.policies.options import policies_from_options
 from daglite.policies.policy_set import PolicySet, resolve_policies
@@ -24,6 +25,7 @@ __all__ = [
     "Policy",
     "PolicySet",
     "RateLimit",
+    "ResourceLimits",
     "RetryBudget",
     "RetryPolicy",
     "TimeoutPolicy",
