@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Backend": "core.protocols",
     "Bulkhead": "policies",
+    "CachePolicy": "policies",
     "Call": "core.call",
     "Capabilities": "core.protocols",
     "Chaos": "policies",

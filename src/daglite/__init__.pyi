@@ -19,6 +19,7 @@ from daglite.core.task import TaskFuture as TaskFuture
 from daglite.evaluation import evaluate as evaluate
 from daglite.evaluation import evaluate_async as evaluate_async
 from daglite.policies import Bulkhead as Bulkhead
+from daglite.policies import CachePolicy as CachePolicy
 from daglite.policies import Chaos as Chaos
 from daglite.policies import CircuitBreaker as CircuitBreaker
 from daglite.policies import FallbackPolicy as FallbackPolicy
@@ -39,6 +40,7 @@ __version__: Final[str]
 __all__ = [
     "Backend",
     "Bulkhead",
+    "CachePolicy",
     "Call",
     "Capabilities",
     "Chaos",

@@ -4,6 +4,7 @@ from daglite.policies.base import Policy
 from daglite.policies.breaker import CircuitBreaker
 from daglite.policies.budget import RetryBudget
 from daglite.policies.bulkhead import Bulkhead
+from daglite.policies.cache import CachePolicy
 from daglite.policies.chaos import Chaos
 from daglite.policies.fallback import FallbackPolicy
 from daglite.policies.hedge import Hedge
@@ -17,6 +18,7 @@ from daglite.policies.timeout import TimeoutPolicy
 
 __all__ = [
     "Bulkhead",
+    "CachePolicy",
     "Chaos",
     "CircuitBreaker",
     "FallbackPolicy",
