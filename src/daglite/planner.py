@@ -14,7 +14,23 @@ from daglite.middleware.build import build_chain
 from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
 from daglite.settings import DagliteSettings
 
-__all__ = ["Planner"]
+__all__ = ["NOT_YET", "Planner"]
+
+NOT_YET = frozenset(
+    {
+        "bulkhead",
+        "cache",
+        "chaos",
+        "circuit_breaker",
+        "fallback",
+        "hedge",
+        "limits",
+        "map_policy",
+        "rate_limit",
+        "retry.budget",
+    }
+)
+"""Slots of a set, and fields of a slot, for which there is no middleware yet."""
 
 
 @final
@@ -69,6 +85,7 @@ class Planner:
             policies = resolve_policies([("settings", PolicySet(**left)), *layers])
         except PolicyError as error:
             raise PolicyError(f"task {task.name!r}: {error}") from error
+        _check_carried_out(task, policies)
         try:
             wanted = task.backend if task.backend is not None else self._default_backend
             backend = self._find(wanted)
@@ -89,6 +106,25 @@ def _of_settings(settings: DagliteSettings) -> dict[str, Any]:
     if settings.task_timeout is not None:
         given["timeout"] = TimeoutPolicy(settings.task_timeout)
     return given
+
+
+def _check_carried_out(task: TaskInfo, policies: PolicySet) -> None:
+    """A policy that nobody carries out is refused, never accepted and ignored."""
+    wanted = [slot for slot, value in policies.given.items() if value is not None]
+    budget = None if policies.retry is None else policies.retry.budget
+    wanted += ["retry.budget"] if budget is not None else []
+    for slot in wanted:
+        if slot in NOT_YET:
+            raise PolicyError(
+                f"task {task.name!r}: {_SPELLINGS.get(slot, f'{slot}=')} can't be carried out in "
+                "this version of daglite yet; leave it out"
+            )
+
+
+_SPELLINGS = {
+    "limits": "limits= (or max_memory=, max_cpu_time=)",
+    "retry.budget": "retry=RetryPolicy(budget=...)",
+}
 
 
 def _check_promises(task: TaskInfo, policies: PolicySet, backend: Backend) -> None:

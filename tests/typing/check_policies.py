@@ -7,7 +7,25 @@ from datetime import timedelta
 from tenacity import retry_if_exception_type, wait_fixed
 from typing_extensions import assert_type
 
-from daglite import Call, Next, Outcome, Policy, PolicySet, RetryPolicy, TimeoutPolicy
+from daglite import (
+    Bulkhead,
+    CachePolicy,
+    Call,
+    Chaos,
+    CircuitBreaker,
+    FallbackPolicy,
+    Hedge,
+    MapPolicy,
+    Next,
+    Outcome,
+    Policy,
+    PolicySet,
+    RateLimit,
+    ResourceLimits,
+    RetryBudget,
+    RetryPolicy,
+    TimeoutPolicy,
+)
 
 
 async def passing(call: Call, call_next: Next) -> Outcome:
@@ -95,6 +113,51 @@ def timeouts() -> None:
     TimeoutPolicy(30, grace=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def breakers() -> None:
+    """The key by position, all else by name."""
+    CircuitBreaker()
+    CircuitBreaker("api", failure_rate=0.5, window_type="time", window="5m", ignore=KeyError)
+    CircuitBreaker(consecutive=5, on_open="fail", scope="host", mode="metrics_only")
+    assert_type(CircuitBreaker().failure_rate, float | None)
+    assert_type(CircuitBreaker().break_for, float)
+    CircuitBreaker("api", 0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    CircuitBreaker(on_open="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    CircuitBreaker(consecutive="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def limits_of_rate_and_number() -> None:
+    """What they can't do without is asked for."""
+    RateLimit(100)
+    RateLimit(0.5, "1m", burst=5, max_wait=None)
+    Bulkhead(4)
+    Bulkhead(4, 10, max_wait=timedelta(seconds=3))
+    RetryPolicy(5, budget=RetryBudget(0.1, on_exhausted="fail"))
+    assert_type(RateLimit(100).rate, float)
+    assert_type(Bulkhead(4).max_queue, int | None)
+    RateLimit()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Bulkhead()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Bulkhead(2.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RetryPolicy(5, budget=0.1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def the_rest() -> None:
+    """Each takes what it says it takes."""
+    FallbackPolicy(None)
+    FallbackPolicy(func=is_transient, on=(OSError, "builtins:KeyError"))
+    Hedge("200ms")
+    Hedge(quantile=0.95, max_hedges=2)
+    MapPolicy("collect", min_success_ratio=0.9)
+    Chaos(0.1, error=OSError, kill=True, corrupt=str)
+    ResourceLimits("1GB", "1m", resources={"licence": 1})
+    CachePolicy("1h", ignore="x", env=["HOME"], depends_on=[is_empty], single_flight=False)
+    assert_type(ResourceLimits("1GB").max_memory, int | None)
+    assert_type(MapPolicy().min_success_ratio, float)
+    MapPolicy("ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Hedge(quantile="95%")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Chaos(error=OSError())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    CachePolicy(single_flight=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 def sets() -> None:
     """A slot takes its policy or the short form of it."""
     PolicySet()
@@ -104,6 +167,10 @@ def sets() -> None:
     PolicySet(around_call=passing, around_attempt=[passing, passing])
     assert_type(PolicySet(retry=3).retry, RetryPolicy | None)
     assert_type(PolicySet(timeout=3).timeout, TimeoutPolicy | None)
+    PolicySet(rate_limit=100, bulkhead=4, cache=True, max_memory="1GB", max_cpu_time=60)
+    PolicySet(cache="1h", limits=ResourceLimits("1GB"), idempotent=True, hedge=Hedge(1))
+    assert_type(PolicySet(rate_limit=100).rate_limit, RateLimit | None)
+    PolicySet(bulkhead="4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     PolicySet(3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     PolicySet(retry="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     PolicySet(timeout=RetryPolicy())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -112,5 +179,5 @@ def sets() -> None:
 
 def policies_are_one_kind() -> None:
     """Each of them is a `Policy`."""
-    policies: list[Policy] = [RetryPolicy(), TimeoutPolicy(30)]
+    policies: list[Policy] = [RetryPolicy(), TimeoutPolicy(30), RateLimit(5), Hedge(1)]
     assert_type([policy.model_dump_json() for policy in policies], list[str])

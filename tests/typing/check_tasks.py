@@ -159,7 +159,7 @@ def options_change_no_types() -> None:
     bare.with_options(name=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     bare.with_options(retry="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     bare.with_options(retires=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    bare.with_options(cache=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    bare.with_options(sandbox=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def tasks_as_values() -> None:

@@ -13,8 +13,15 @@ from tenacity import wait_fixed
 
 from daglite import (
     Backend,
+    Chaos,
+    CircuitBreaker,
     DagliteSettings,
+    FallbackPolicy,
+    Hedge,
+    MapPolicy,
     PolicySet,
+    ResourceLimits,
+    RetryBudget,
     RetryPolicy,
     SequentialBackend,
     TimeoutPolicy,
@@ -25,7 +32,7 @@ from daglite import (
 from daglite.core.graph import TaskInfo
 from daglite.core.plan import Step
 from daglite.exceptions import BackendError, PolicyError
-from daglite.planner import Planner
+from daglite.planner import NOT_YET, Planner
 from daglite.testing import ScriptedBackend, VirtualClock
 
 
@@ -146,6 +153,58 @@ def test_overrides_take_away() -> None:
     assert dict(step.policies.origins) == {"timeout": "@task"}
 
 
+NOT_CARRIED_OUT: dict[str, Any] = {
+    "bulkhead": 4,
+    "cache": True,
+    "chaos": Chaos(kill=True),
+    "circuit_breaker": CircuitBreaker(),
+    "fallback": FallbackPolicy(0),
+    "limits": ResourceLimits("1GB"),
+    "map_policy": MapPolicy("skip"),
+    "rate_limit": 100,
+}
+
+
+@pytest.mark.parametrize("slot", sorted(NOT_YET))
+def test_what_nobody_carries_out(slot: str) -> None:
+    """It is refused from whichever layer it comes, never accepted and ignored."""
+    options: dict[str, Any] = {slot: NOT_CARRIED_OUT.get(slot)}
+    spelling = f"{slot}="
+    if slot == "hedge":
+        options = {"hedge": Hedge(1), "idempotent": True}
+    elif slot == "limits":
+        spelling = r"limits= \(or max_memory=, max_cpu_time=\)"
+    elif slot == "retry.budget":
+        options = {"retry": RetryPolicy(3, budget=RetryBudget())}
+        spelling = r"retry=RetryPolicy\(budget=\.\.\.\)"
+    message = (
+        rf"^task 'work': {spelling} can't be carried out in this version of daglite yet; leave"
+    )
+    with pytest.raises(PolicyError, match=message):
+        step_of(work.with_options(**options))
+    for layer in ("policies", "overrides"):
+        with pytest.raises(PolicyError, match=message):
+            step_of(work, **{layer: PolicySet(**options)})
+
+
+def test_what_is_taken_away_is_not_refused() -> None:
+    """Nor is what only says something of a task."""
+    made = work.with_options(
+        idempotent=True, rate_limit=5, retry=RetryPolicy(3, budget=RetryBudget())
+    )
+    step = step_of(made, overrides=PolicySet(rate_limit=None, retry=RetryPolicy(budget=None)))
+    assert step.policies.idempotent is True
+    assert step.policies.rate_limit is None
+    with pytest.raises(PolicyError, match="task 'work': rate_limit= can't be carried out"):
+        step_of(work.with_options(rate_limit=5))
+
+
+def test_hedging_needs_a_task_that_is_idempotent() -> None:
+    """The message names the task and the layer."""
+    with pytest.raises(PolicyError, match=r"task 'work': hedge=.* say idempotent=True.*'@task'"):
+        step_of(work.with_options(hedge=Hedge(1)))
+
+
 def test_backends() -> None:
     """The task's own, else the default; a name or an object."""
     backend = ScriptedBackend(VirtualClock())
@@ -186,6 +245,10 @@ def referring_to_itself(kind: str) -> Any:
         def __hash__(self) -> int:
             return len(held)
 
+    class Holder:
+        def __init__(self, held: object) -> None:
+            self.held = held
+
     plain = work.func
     attribute = FunctionType(plain.__code__, plain.__globals__, "attribute")
     attribute.held = held  # type: ignore[attr-defined]
@@ -203,6 +266,8 @@ def referring_to_itself(kind: str) -> Any:
             retry=RetryPolicy(1, retry_on_result=of_error)
         ),
         "backoff": lambda: work.with_options(retry=RetryPolicy(1, Wait(0))),
+        "fallback": lambda: work.with_options(fallback=FallbackPolicy(attribute)),
+        "value": lambda: work.with_options(fallback=FallbackPolicy((1, Holder(held)))),
     }[kind]()
     held.append(made)
     namespace["held"] = made
@@ -221,11 +286,13 @@ def referring_to_itself(kind: str) -> Any:
         "retry_on",
         "retry_on_result",
         "backoff",
+        "fallback",
+        "value",
     ],
 )
 def test_a_task_that_refers_to_itself_ends(kind: str) -> None:
     """Its step is kept, but by the task: it can't keep it, nor what it has captured."""
-    plan = planner()
+    plan = planner(overrides=PolicySet(fallback=None))
     info = referring_to_itself(kind)
     assert plan.step_of(info) is plan.step_of(info)
     gone = weakref.ref(info)
@@ -241,7 +308,10 @@ def test_steps_of_plain_functions_go_with_the_task() -> None:
         retry=RetryPolicy(3, retry_on=(OSError, KeyError), retry_on_result=plain_predicate),
         timeout=3,
         around_call=None,
-    )
+        fallback=FallbackPolicy((0, "x", None)),
+        limits=ResourceLimits(resources={"licence": 1}),
+        idempotent=True,
+    ).with_options(fallback=None, limits=None)
     assert plan.step_of(made) is plan.step_of(made)
     gone = weakref.ref(made)
     del made

@@ -19,8 +19,20 @@ from typing_extensions import ParamSpec
 from daglite.core.protocols import Backend
 from daglite.core.signature import Signature
 from daglite.core.task import Task, checked_backend, checked_name, checked_tags
-from daglite.policies import RetryPolicy, TimeoutPolicy, policies_from_options
-from daglite.policies.options import BackoffOption, MiddlewareOption
+from daglite.policies import (
+    Bulkhead,
+    Chaos,
+    CircuitBreaker,
+    FallbackPolicy,
+    Hedge,
+    MapPolicy,
+    RateLimit,
+    ResourceLimits,
+    RetryPolicy,
+    TimeoutPolicy,
+    policies_from_options,
+)
+from daglite.policies.options import BackoffOption, CacheOption, MiddlewareOption
 
 __all__ = ["task"]
 
@@ -70,6 +82,18 @@ def task(
     retry: int | RetryPolicy | None = ...,
     backoff: BackoffOption = ...,
     timeout: float | str | timedelta | TimeoutPolicy | None = ...,
+    circuit_breaker: CircuitBreaker | None = ...,
+    rate_limit: float | RateLimit | None = ...,
+    bulkhead: int | Bulkhead | None = ...,
+    fallback: FallbackPolicy | None = ...,
+    hedge: Hedge | None = ...,
+    map_policy: MapPolicy | None = ...,
+    chaos: Chaos | None = ...,
+    limits: ResourceLimits | None = ...,
+    max_memory: int | str | None = ...,
+    max_cpu_time: float | str | timedelta | None = ...,
+    cache: CacheOption = ...,
+    idempotent: bool | None = ...,
     around_call: MiddlewareOption = ...,
     around_attempt: MiddlewareOption = ...,
 ) -> _Decorator: ...
@@ -97,6 +121,11 @@ def task(
         retry: Retries after the first call, or a `RetryPolicy`.
         backoff: With a number of retries: how the wait grows (see `RetryPolicy`).
         timeout: Seconds for each attempt (also ``"30s"``, `timedelta`), or a `TimeoutPolicy`.
+        circuit_breaker, rate_limit, bulkhead, fallback, hedge, map_policy, chaos, limits: As in a
+            `PolicySet`; checked, but not carried out in this version: a run is refused.
+        cache: True, seconds (also ``"1h"``), or a `CachePolicy`; as those.
+        max_memory, max_cpu_time: Short for ``limits=ResourceLimits(...)``.
+        idempotent: Whether it does no harm to carry a call out twice.
         around_call, around_attempt: Middlewares of your own.
 
     Raises:

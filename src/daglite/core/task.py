@@ -31,9 +31,22 @@ from daglite.core.graph import MapMode, MapTaskNode, TaskNode, new_id
 from daglite.core.protocols import Backend
 from daglite.core.signature import Signature
 from daglite.exceptions import ParameterError, TaskConfigurationError
-from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, policies_from_options
+from daglite.policies import (
+    Bulkhead,
+    Chaos,
+    CircuitBreaker,
+    FallbackPolicy,
+    Hedge,
+    MapPolicy,
+    PolicySet,
+    RateLimit,
+    ResourceLimits,
+    RetryPolicy,
+    TimeoutPolicy,
+    policies_from_options,
+)
 from daglite.policies.base import NOT_GIVEN
-from daglite.policies.options import BackoffOption, MiddlewareOption
+from daglite.policies.options import BackoffOption, CacheOption, MiddlewareOption
 
 __all__ = [
     "MapTaskFuture",
@@ -227,6 +240,18 @@ class Task(Generic[P, R_co]):
         retry: int | RetryPolicy | None = NOT_GIVEN,
         backoff: BackoffOption = NOT_GIVEN,
         timeout: float | str | timedelta | TimeoutPolicy | None = NOT_GIVEN,
+        circuit_breaker: CircuitBreaker | None = NOT_GIVEN,
+        rate_limit: float | RateLimit | None = NOT_GIVEN,
+        bulkhead: int | Bulkhead | None = NOT_GIVEN,
+        fallback: FallbackPolicy | None = NOT_GIVEN,
+        hedge: Hedge | None = NOT_GIVEN,
+        map_policy: MapPolicy | None = NOT_GIVEN,
+        chaos: Chaos | None = NOT_GIVEN,
+        limits: ResourceLimits | None = NOT_GIVEN,
+        max_memory: int | str | None = NOT_GIVEN,
+        max_cpu_time: float | str | timedelta | None = NOT_GIVEN,
+        cache: CacheOption = NOT_GIVEN,
+        idempotent: bool | None = NOT_GIVEN,
         around_call: MiddlewareOption = NOT_GIVEN,
         around_attempt: MiddlewareOption = NOT_GIVEN,
         # None, to a type checker; at run time the error tells why.
@@ -246,6 +271,11 @@ class Task(Generic[P, R_co]):
             retry: Retries after the first call, or a `RetryPolicy`.
             backoff: With a number of retries: how the wait grows (see `RetryPolicy`).
             timeout: Seconds for each attempt (also ``"30s"``, `timedelta`), or a `TimeoutPolicy`.
+            circuit_breaker, rate_limit, bulkhead, fallback, hedge, map_policy, chaos, limits: As
+                in a `PolicySet`; checked, but not carried out in this version: a run is refused.
+            cache: True, seconds (also ``"1h"``), or a `CachePolicy`; as those.
+            max_memory, max_cpu_time: Short for ``limits=ResourceLimits(...)``.
+            idempotent: Whether it does no harm to carry a call out twice.
             around_call, around_attempt: Middlewares, further in than the task's.
 
         Raises:
@@ -256,6 +286,18 @@ class Task(Generic[P, R_co]):
             retry=retry,
             backoff=backoff,
             timeout=timeout,
+            circuit_breaker=circuit_breaker,
+            rate_limit=rate_limit,
+            bulkhead=bulkhead,
+            fallback=fallback,
+            hedge=hedge,
+            map_policy=map_policy,
+            chaos=chaos,
+            limits=limits,
+            max_memory=max_memory,
+            max_cpu_time=max_cpu_time,
+            cache=cache,
+            idempotent=idempotent,
             around_call=around_call,
             around_attempt=around_attempt,
             **unavailable,

@@ -3,31 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from datetime import timedelta
+from typing import Any, Literal, TypeAlias
 
 from tenacity.wait import wait_base
 
 from daglite.exceptions import PolicyError, TaskConfigurationError
 from daglite.policies.backoff import BackoffName, Delays
-from daglite.policies.base import NOT_GIVEN
+from daglite.policies.base import NOT_GIVEN, Policy
+from daglite.policies.breaker import CircuitBreaker
+from daglite.policies.bulkhead import Bulkhead
+from daglite.policies.cache import CachePolicy
+from daglite.policies.chaos import Chaos
 from daglite.policies.code import shown
+from daglite.policies.fallback import FallbackPolicy
+from daglite.policies.hedge import Hedge
+from daglite.policies.limits import ResourceLimits
+from daglite.policies.map_policy import MapPolicy
 from daglite.policies.messages import did_you_mean
 from daglite.policies.policy_set import LATER_OPTIONS, Middleware, PolicySet
+from daglite.policies.rate_limit import RateLimit
 from daglite.policies.retry import RetryPolicy
 from daglite.policies.timeout import TimeoutPolicy
 
-__all__ = ["BackoffOption", "MiddlewareOption", "policies_from_options"]
+__all__ = ["BackoffOption", "CacheOption", "MiddlewareOption", "policies_from_options"]
 
 BackoffOption: TypeAlias = BackoffName | Delays | wait_base
+CacheOption: TypeAlias = CachePolicy | Literal[True] | float | str | timedelta | None
 MiddlewareOption: TypeAlias = Middleware | Sequence[Middleware] | None
 
-_OPTIONS = ("retry", "backoff", "timeout", "around_call", "around_attempt")
+_POLICIES: dict[str, type[Policy]] = {
+    "retry": RetryPolicy,
+    "timeout": TimeoutPolicy,
+    "circuit_breaker": CircuitBreaker,
+    "rate_limit": RateLimit,
+    "bulkhead": Bulkhead,
+    "fallback": FallbackPolicy,
+    "hedge": Hedge,
+    "map_policy": MapPolicy,
+    "chaos": Chaos,
+    "limits": ResourceLimits,
+    "cache": CachePolicy,
+}
+# Of which not each is a slot, and each stands for one.
+_OPTIONS = (
+    *_POLICIES,
+    "backoff",
+    "max_memory",
+    "max_cpu_time",
+    "idempotent",
+    "around_call",
+    "around_attempt",
+)
 _OTHERS = ("name", "description", "backend", "tags")
 
 
 def policies_from_options(where: str, **options: Any) -> PolicySet:
     """
-    Read ``retry=``, ``backoff=``, ``timeout=``, ``around_call=``, ``around_attempt=``.
+    Read the options that are policies, and the short forms of them.
 
     What is `NOT_GIVEN` isn't in the set; None is, and takes a policy away.
 
@@ -68,7 +101,7 @@ def _field_of_a_policy(name: str) -> str:
     """``", did you mean 'retry=RetryPolicy(delay=...)'?"``, or nothing if no policy has it."""
     if name == "max_retries":
         return ", did you mean 'retry'?"
-    for option, policy in (("retry", RetryPolicy), ("timeout", TimeoutPolicy)):
+    for option, policy in _POLICIES.items():
         if name in policy.model_fields:
             return f", did you mean '{option}={policy.__name__}({name}=...)'?"
     return ""

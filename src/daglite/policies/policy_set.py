@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import (
     BeforeValidator,
     Field,
     FieldSerializationInfo,
+    GetJsonSchemaHandler,
     PlainValidator,
     PrivateAttr,
+    WithJsonSchema,
     field_serializer,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from typing_extensions import Self
 
-from daglite._units import format_duration
 from daglite.exceptions import PolicyError
 from daglite.policies.base import (
     NOT_GIVEN,
@@ -27,7 +30,19 @@ from daglite.policies.base import (
     Seconds,
     typed_init,
 )
+from daglite.policies.breaker import CircuitBreaker
+from daglite.policies.bulkhead import Bulkhead
+from daglite.policies.cache import CachePolicy
+from daglite.policies.chaos import Chaos
 from daglite.policies.code import hashed, import_path, resolved, shown
+from daglite.policies.contradictions import check_together, listed
+from daglite.policies.fallback import FallbackPolicy
+from daglite.policies.fields import TYPES_SCHEMA, Flag
+from daglite.policies.hedge import Hedge
+from daglite.policies.json_schema import ShortForm
+from daglite.policies.limits import ResourceLimits
+from daglite.policies.map_policy import MapPolicy
+from daglite.policies.rate_limit import RateLimit
 from daglite.policies.retry import RetryPolicy
 from daglite.policies.timeout import TimeoutPolicy
 
@@ -39,19 +54,7 @@ Middleware = Callable[..., Any]
 LATER_OPTIONS = frozenset(
     {
         "at_most_once",
-        "bulkhead",
-        "cache",
-        "chaos",
-        "circuit_breaker",
-        "fallback",
-        "hedge",
-        "idempotent",
-        "limits",
-        "map_policy",
-        "max_cpu_time",
-        "max_memory",
         "priority",
-        "rate_limit",
         "sandbox",
         "validate_input",
     }
@@ -69,6 +72,47 @@ def _read_timeout(value: object) -> object:
     if isinstance(value, (int, float, str, timedelta)) and not isinstance(value, bool):
         return TimeoutPolicy(value)
     return TimeoutPolicy.model_validate(value) if isinstance(value, Mapping) else value
+
+
+def _read_rate_limit(value: object) -> object:
+    return RateLimit(value) if _is_number(value) else _read_mapping(RateLimit, value)
+
+
+def _read_bulkhead(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Bulkhead(value)
+    return _read_mapping(Bulkhead, value)
+
+
+def _read_cache(value: object) -> object:
+    if value is True:
+        return CachePolicy()
+    if _is_number(value) or isinstance(value, (str, timedelta)):
+        return CachePolicy(value)
+    return _read_mapping(CachePolicy, value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _read_mapping(policy: type[Policy], value: object) -> object:
+    return policy.model_validate(value) if isinstance(value, Mapping) else value
+
+
+def _with_limits(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """*values* with the short forms of ``limits``, if there are any, made long."""
+    short = {name: values[name] for name in _SHORT_LIMITS if name in values}
+    if not short:
+        return values
+    if "limits" in values:
+        name, value = next(iter(short.items()))
+        raise PolicyError(
+            f"PolicySet.{name}: {shown(value)} is given next to limits=, the short form together "
+            f"with the long one; write {name} into the ResourceLimits"
+        )
+    rest = {slot: value for slot, value in values.items() if slot not in short}
+    return {**rest, "limits": ResourceLimits(**short)}
 
 
 def _read_middlewares(value: object) -> tuple[Middleware, ...]:
@@ -90,7 +134,13 @@ def _read_middleware(value: object) -> Middleware:
     return middleware
 
 
-_Middlewares = Annotated[tuple[Middleware, ...], PlainValidator(_read_middlewares)]
+_SHORT_LIMITS = ("max_memory", "max_cpu_time")
+
+_Middlewares = Annotated[
+    tuple[Middleware, ...],
+    PlainValidator(_read_middlewares),
+    WithJsonSchema({"anyOf": [*TYPES_SCHEMA["anyOf"], {"type": "null"}]}),
+]
 
 
 class PolicySet(PolicyModel):
@@ -103,6 +153,16 @@ class PolicySet(PolicyModel):
     Attributes:
         retry: A `RetryPolicy`, or a number of retries.
         timeout: A `TimeoutPolicy`, or the limit of each attempt in seconds, "30s", ...
+        circuit_breaker: A `CircuitBreaker`.
+        rate_limit: A `RateLimit`, or how many attempts may start each second.
+        bulkhead: A `Bulkhead`, or how many attempts may run at a time.
+        fallback: A `FallbackPolicy`.
+        hedge: A `Hedge`; needs ``idempotent=True``.
+        map_policy: A `MapPolicy`.
+        chaos: A `Chaos`.
+        limits: A `ResourceLimits`; ``max_memory=`` and ``max_cpu_time=`` are short forms of it.
+        cache: A `CachePolicy`, or True, or how long results are kept in seconds, "1h", ...
+        idempotent: Whether it does no harm to carry a call out twice.
         around_call: Middlewares around the whole call, the outermost first; none add nothing.
         around_attempt: Middlewares around each attempt, the outermost first; none add nothing.
 
@@ -112,12 +172,45 @@ class PolicySet(PolicyModel):
 
     _later = LATER_OPTIONS
 
-    retry: Annotated[RetryPolicy | None, BeforeValidator(_read_retry)] = Field(
-        default=None, description="a number of retries from 0, a RetryPolicy, or None"
+    retry: Annotated[
+        RetryPolicy | None, BeforeValidator(_read_retry), ShortForm({"type": "integer"})
+    ] = Field(default=None, description="a number of retries from 0, a RetryPolicy, or None")
+    timeout: Annotated[
+        TimeoutPolicy | None,
+        BeforeValidator(_read_timeout),
+        ShortForm({"type": "number"}, {"type": "string"}),
+    ] = Field(default=None, description="seconds such as 30 or '30s', a TimeoutPolicy, or None")
+    circuit_breaker: CircuitBreaker | None = Field(
+        default=None, description="a CircuitBreaker, or None"
     )
-    timeout: Annotated[TimeoutPolicy | None, BeforeValidator(_read_timeout)] = Field(
-        default=None, description="seconds such as 30 or '30s', a TimeoutPolicy, or None"
+    rate_limit: Annotated[
+        RateLimit | None, BeforeValidator(_read_rate_limit), ShortForm({"type": "number"})
+    ] = Field(default=None, description="a number above 0 for each second, a RateLimit, or None")
+    bulkhead: Annotated[
+        Bulkhead | None, BeforeValidator(_read_bulkhead), ShortForm({"type": "integer"})
+    ] = Field(default=None, description="a whole number from 1, a Bulkhead, or None")
+    fallback: FallbackPolicy | None = Field(
+        default=None, description="a FallbackPolicy, such as FallbackPolicy(0), or None"
     )
+    hedge: Hedge | None = Field(
+        default=None, description="a Hedge, such as Hedge('200ms'), or None"
+    )
+    map_policy: MapPolicy | None = Field(
+        default=None, description="a MapPolicy, such as MapPolicy('skip'), or None"
+    )
+    chaos: Chaos | None = Field(default=None, description="a Chaos, or None")
+    limits: ResourceLimits | None = Field(
+        default=None, description="a ResourceLimits, such as ResourceLimits('1GB'), or None"
+    )
+    cache: Annotated[
+        CachePolicy | None,
+        BeforeValidator(_read_cache),
+        ShortForm({"const": True}, {"type": "number"}, {"type": "string"}),
+    ] = Field(
+        default=None,
+        description="True, a lifetime such as 3600 or '1h', a CachePolicy, or None",
+    )
+    idempotent: Flag | None = Field(default=None, description="True, False or None")
     around_call: _Middlewares = Field(default=())
     around_attempt: _Middlewares = Field(default=())
 
@@ -131,21 +224,44 @@ class PolicySet(PolicyModel):
         *,
         retry: RetryPolicy | int | None = NOT_GIVEN,
         timeout: TimeoutPolicy | Seconds | None = NOT_GIVEN,
+        circuit_breaker: CircuitBreaker | None = NOT_GIVEN,
+        rate_limit: RateLimit | float | None = NOT_GIVEN,
+        bulkhead: Bulkhead | int | None = NOT_GIVEN,
+        fallback: FallbackPolicy | None = NOT_GIVEN,
+        hedge: Hedge | None = NOT_GIVEN,
+        map_policy: MapPolicy | None = NOT_GIVEN,
+        chaos: Chaos | None = NOT_GIVEN,
+        limits: ResourceLimits | None = NOT_GIVEN,
+        max_memory: int | str | None = NOT_GIVEN,
+        max_cpu_time: Seconds | None = NOT_GIVEN,
+        cache: CachePolicy | Literal[True] | Seconds | None = NOT_GIVEN,
+        idempotent: bool | None = NOT_GIVEN,
         around_call: Middleware | Sequence[Middleware] | None = NOT_GIVEN,
         around_attempt: Middleware | Sequence[Middleware] | None = NOT_GIVEN,
     ) -> None: ...
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_empty(cls, values: Any) -> Any:
-        # Else "no middleware to add" could not be told from None.
+    def _put_right(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
+        values = _with_limits(values)
+        # Else "no middleware to add" could not be told from None.
         return {
             slot: value
             for slot, value in values.items()
             if not (slot.startswith("around_") and isinstance(value, (tuple, list)) and not value)
         }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        fields = ResourceLimits.model_json_schema()["properties"]
+        own = handler.resolve_ref_schema(schema)["properties"]
+        own.update({name: fields[name] for name in _SHORT_LIMITS})
+        return schema
 
     @field_serializer("around_call", "around_attempt")
     def _write(self, value: tuple[Middleware, ...], info: FieldSerializationInfo) -> Any:
@@ -223,7 +339,7 @@ def resolve_policies(layers: Sequence[tuple[str, PolicySet]]) -> PolicySet:
                 merged[slot] = _merged(slot, merged.get(slot), value, names)
     if not merged:
         return _NOTHING
-    _check_retries_start(merged.get("retry"), merged.get("timeout"), sources)
+    check_together(merged, sources)
     result = PolicySet(**merged)
     result._origins = tuple((slot, names[-1]) for slot, names in sources.items())
     return result
@@ -232,38 +348,15 @@ def resolve_policies(layers: Sequence[tuple[str, PolicySet]]) -> PolicySet:
 def _merged(slot: str, weaker: Any, stronger: Any, layers: Sequence[str] = ()) -> Any:
     if weaker is None or stronger is None:
         return stronger
-    if not isinstance(stronger, Policy):
+    if isinstance(stronger, tuple):
         return (*weaker, *stronger)
+    if not isinstance(stronger, Policy):
+        return stronger
     try:
         return stronger.merged_over(weaker)
     except PolicyError as error:
-        whose = f" (of {_listed(layers)})" if layers else ""
+        whose = f" (of {listed(layers)})" if layers else ""
         raise PolicyError(
             f"{slot}={shown(stronger, 200)} over {slot}={shown(weaker, 200)}{whose} makes no "
             f"sense: {error}; or take the weaker one away with {slot}=None"
         ) from error
-
-
-def _check_retries_start(
-    retry: RetryPolicy | None, timeout: TimeoutPolicy | None, sources: Mapping[str, list[str]]
-) -> None:
-    """Refuse retries whose first wait, at its shortest, passes a limit on all of them."""
-    if retry is None or retry.max_retries == 0:
-        return
-    wait = retry.floor(1)
-    if timeout is not None and timeout.total is not None and wait >= timeout.total:
-        limit, names = f"timeout.total ({format_duration(timeout.total)})", sources["timeout"]
-    elif retry.max_elapsed is not None and wait > retry.max_elapsed:
-        limit, names = f"retry.max_elapsed ({format_duration(retry.max_elapsed)})", []
-    else:
-        return
-    layers = list(dict.fromkeys([*sources["retry"], *names]))
-    raise PolicyError(
-        f"no retry can ever start: the first wait, from retry.delay or retry.backoff "
-        f"({format_duration(wait)}), doesn't fit into {limit}; shorten the wait, raise the "
-        f"limit, or write retry=0 (from {_listed(layers)})"
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(f"'{name}'" for name in names)

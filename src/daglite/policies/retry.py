@@ -45,6 +45,7 @@ from daglite.policies.base import (
     Seconds,
     typed_init,
 )
+from daglite.policies.budget import RetryBudget
 from daglite.policies.code import import_path, shown
 from daglite.policies.conditions import (
     AnyErrorTypes,
@@ -106,13 +107,12 @@ class RetryPolicy(Policy):
         hint: Name of the exception's attribute that says how long to wait, in seconds; None:
             no hints.
         max_hint: The longest hint that is followed; after a longer one the call fails at once.
+        budget: Bounds the retries of all calls together; None: each call has its own retries.
         seed: Makes the random part of waits repeatable; None: seeded by the run.
 
     Raises:
         PolicyError: A field is unknown or makes no sense.
     """
-
-    _later = frozenset({"budget"})
 
     max_retries: int = Field(default=3, ge=0, strict=True, description="a whole number from 0")
     backoff: Annotated[
@@ -154,6 +154,9 @@ class RetryPolicy(Policy):
         description="the name of an attribute such as 'retry_after', or None for no hints",
     )
     max_hint: Duration = Field(default=300.0)
+    budget: RetryBudget | None = Field(
+        default=None, description="a RetryBudget, or None for no budget"
+    )
     seed: int | None = Field(default=None, strict=True, description="a whole number, or None")
 
     @typed_init
@@ -173,6 +176,7 @@ class RetryPolicy(Policy):
         max_elapsed: Seconds | None = NOT_GIVEN,
         hint: str | None = NOT_GIVEN,
         max_hint: Seconds = NOT_GIVEN,
+        budget: RetryBudget | None = NOT_GIVEN,
         seed: int | None = NOT_GIVEN,
     ) -> None: ...
 
@@ -328,8 +332,8 @@ class RetryPolicy(Policy):
         Make a tenacity controller that retries like this policy.
 
         Limits: tenacity doesn't tell losses of the infrastructure from the task's own failures,
-        so ``infrastructure_retries`` has no part in it. Without a ``seed`` its waits differ from
-        run to run.
+        so ``infrastructure_retries`` has no part in it, and has no budget that calls share.
+        Without a ``seed`` its waits differ from run to run.
         """
         stop: stop_base = stop_after_attempt(self.max_attempts) | _StopAfterHint(self)
         if self.max_elapsed is not None:

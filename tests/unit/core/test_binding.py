@@ -127,7 +127,7 @@ def test_functions_that_cannot_be_bound() -> None:
         ({"tags": [1]}, "tuple of words"),
         ({"backend": 3}, "a name such as 'threading', or an object with .*, not 3$"),
         ({"backend": ThreadBackend}, r"make one: ThreadBackend\(...\)$"),
-        ({"cache": True}, "isn't available"),
+        ({"sandbox": True}, "isn't available"),
         ({"retries": 3}, "retr"),
         ({"retry": True}, "retry"),
         ({"backoff": "exponential"}, "backoff"),

@@ -16,14 +16,34 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from daglite.exceptions import PolicyError
 from daglite.policies import (
+    Bulkhead,
+    CachePolicy,
+    Chaos,
+    CircuitBreaker,
+    FallbackPolicy,
+    Hedge,
+    MapPolicy,
     Policy,
     PolicySet,
+    RateLimit,
+    ResourceLimits,
+    RetryBudget,
     RetryPolicy,
     TimeoutPolicy,
 )
 
 KINDS = [
+    Bulkhead,
+    CachePolicy,
+    Chaos,
+    CircuitBreaker,
+    FallbackPolicy,
+    Hedge,
+    MapPolicy,
     PolicySet,
+    RateLimit,
+    ResourceLimits,
+    RetryBudget,
     RetryPolicy,
     TimeoutPolicy,
 ]
@@ -43,6 +63,49 @@ POLICIES = [
     TimeoutPolicy(30),
     TimeoutPolicy("200ms", total=timedelta(minutes=1), grace=0, on_expiry="abandon"),
     TimeoutPolicy(None, total="1h"),
+    CircuitBreaker(),
+    CircuitBreaker("api", failure_rate=0.25, min_calls=5, window=20, ignore=KeyError),
+    CircuitBreaker(window_type="time", window="5m", scope="host", counts="call"),
+    CircuitBreaker(consecutive=5, break_for=15, on_open="fail", mode="metrics_only"),
+    CircuitBreaker(failure_rate=None, slow_call="2s", slow_rate=0.5, ignore=[Exception]),
+    CircuitBreaker(break_factor=2, max_break="1h", probes=3, probe_lease=9, max_park="1m"),
+    RetryBudget(),
+    RetryBudget(0.1, min_per_second=0, window="1m", on_exhausted="fail", key="api", scope="host"),
+    RateLimit(100),
+    RateLimit(0.5, "1m", burst=10, max_wait=0, key="api", scope="process"),
+    Bulkhead(4),
+    Bulkhead(4, 0, key="db"),
+    Bulkhead(4, 10, max_wait="30s"),
+    FallbackPolicy(None),
+    FallbackPolicy(0),
+    FallbackPolicy(0.0),
+    FallbackPolicy(False),
+    FallbackPolicy("none", on=(OSError, pickle.PickleError)),
+    FallbackPolicy(func=operator.truth),
+    Hedge("200ms"),
+    Hedge(0, max_hedges=2),
+    Hedge(quantile=0.95),
+    MapPolicy(),
+    MapPolicy("skip"),
+    MapPolicy("collect", min_success_ratio=0.9, max_failures=0),
+    Chaos(error=OSError),
+    Chaos(0.1, error=(OSError, pickle.PickleError), latency="2s", kill=True, seed=-1),
+    Chaos(1, corrupt="operator:not_"),
+    ResourceLimits(),
+    ResourceLimits("1GB", "1m", max_processes=0, max_open_files=64, grow=1.5, poll_interval="1s"),
+    ResourceLimits(cpus=0.5, gpus=1, resources={"licence": 1, "disk": 0.5}),
+    CachePolicy(),
+    CachePolicy("1h", ignore="verbose", version=2, env=["HOME", "LANG"], single_flight=False),
+    CachePolicy(key="operator:add", version="2", cache_errors=OSError, error_ttl=60),
+    CachePolicy(60, stale_if_error="1h", refresh_ahead=5, depends_on=(operator.add, Hedge)),
+    CachePolicy(max_value_bytes="10MB", cache_none=False, verify="hmac", store="cache/here"),
+    CachePolicy(serializer="pickle", on_store_error="raise", on_unhashable="skip"),
+    RetryPolicy(5, budget=RetryBudget(0.1, key="api")),
+    RetryPolicy(budget=None, max_retries=7),
+    PolicySet(circuit_breaker=CircuitBreaker(), rate_limit=5, bulkhead=4, fallback=None),
+    PolicySet(hedge=Hedge(1), idempotent=True, map_policy=MapPolicy("skip"), cache=True),
+    PolicySet(max_memory="1GB", chaos=Chaos(kill=True), fallback=FallbackPolicy(0)),
+    PolicySet(limits=None, cache=None, idempotent=False),
     PolicySet(),
     PolicySet(retry=3, timeout="30s"),
     PolicySet(retry=None, timeout=None, around_call=None, around_attempt=None),
@@ -94,13 +157,14 @@ def test_repr_round_trip(policy):
     assert str(policy) == repr(policy)
 
 
-@pytest.mark.parametrize("kind", [RetryPolicy, TimeoutPolicy])
+@pytest.mark.parametrize("kind", KINDS)
 def test_json_schema(kind):
     """The JSON schema has every field, its default as JSON writes it, and no other fields."""
     schema = kind.model_json_schema()
     json.dumps(schema)
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == set(kind.model_fields)
+    short = {"max_memory", "max_cpu_time"} if kind is PolicySet else set()
+    assert set(schema["properties"]) == set(kind.model_fields) | short
     for name, field in kind.model_fields.items():
         if field.is_required():
             assert name in schema["required"]
@@ -113,9 +177,9 @@ def test_json_schema(kind):
 
 def test_json_schema_of_a_generator_of_ones_own():
     """Pydantic's own options go through, by name or by position."""
-    schema = TimeoutPolicy.model_json_schema(True, "#/x/{model}", GenerateJsonSchema)
-    assert schema["title"] == "TimeoutPolicy"
-    assert TimeoutPolicy.model_json_schema(by_alias=False)["title"] == "TimeoutPolicy"
+    schema = Hedge.model_json_schema(True, "#/x/{model}", GenerateJsonSchema)
+    assert schema["title"] == "Hedge"
+    assert Hedge.model_json_schema(by_alias=False)["title"] == "Hedge"
 
 
 @every_policy

@@ -7,7 +7,7 @@ import pytest
 
 from daglite import task
 from daglite.exceptions import PolicyError
-from daglite.policies import FallbackPolicy
+from daglite.policies import FallbackPolicy, PolicySet
 
 
 class Colour(enum.Enum):
@@ -74,10 +74,11 @@ def test_values_without_a_json_form(value):
     """They are accepted in Python, and refused in JSON with the way out."""
     policy = FallbackPolicy(value)
     assert policy.value is value
-    with pytest.raises(PolicyError, match=r"Policy\w*: value holds .*name a function with"):
-        policy.model_dump_json()
-    with pytest.raises(PolicyError, match=r"value holds .* can't be written to JSON"):
-        policy.model_dump(mode="json")
+    for written in (policy, PolicySet(fallback=policy)):
+        with pytest.raises(PolicyError, match=r"Policy\w*: value holds .*name a function with"):
+            written.model_dump_json()
+        with pytest.raises(PolicyError, match=r"value holds .* can't be written to JSON"):
+            written.model_dump(mode="json")
 
 
 def test_a_function_without_a_name():

@@ -3,7 +3,17 @@
 import pytest
 
 from daglite.exceptions import ParameterError, PolicyError, TaskConfigurationError
-from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, policies_from_options
+from daglite.policies import (
+    Bulkhead,
+    CachePolicy,
+    FallbackPolicy,
+    PolicySet,
+    RateLimit,
+    ResourceLimits,
+    RetryPolicy,
+    TimeoutPolicy,
+    policies_from_options,
+)
 from daglite.policies.base import NOT_GIVEN
 
 
@@ -27,6 +37,14 @@ def middleware(call, call_next):
         ({"around_call": [middleware]}, PolicySet(around_call=[middleware])),
         ({"around_attempt": middleware}, PolicySet(around_attempt=middleware)),
         ({"around_attempt": None}, PolicySet(around_attempt=None)),
+        ({"rate_limit": 100}, PolicySet(rate_limit=RateLimit(100))),
+        ({"bulkhead": 4}, PolicySet(bulkhead=Bulkhead(4))),
+        ({"cache": "1h"}, PolicySet(cache=CachePolicy(3600))),
+        ({"max_memory": "1GB"}, PolicySet(limits=ResourceLimits("1GB"))),
+        ({"max_cpu_time": "1m", "max_memory": None}, PolicySet(limits=ResourceLimits(None, 60))),
+        ({"idempotent": True}, PolicySet(idempotent=True)),
+        ({"idempotent": None}, PolicySet(idempotent=None)),
+        ({"fallback": FallbackPolicy(0)}, PolicySet(fallback=FallbackPolicy(0))),
         ({"retry": NOT_GIVEN, "backoff": NOT_GIVEN, "cache": NOT_GIVEN}, PolicySet()),
     ],
     ids=repr,
@@ -46,6 +64,15 @@ def test_options(options, expected):
         ({"timeout": False}, "option timeout must be seconds"),
         ({"timeout": -1}, "TimeoutPolicy.attempt: -1 is not a duration"),
         ({"timeout": "soon"}, "TimeoutPolicy.attempt: 'soon' is not a duration"),
+        ({"cache": False}, "option cache must be True, a lifetime"),
+        ({"fallback": 0}, r"option fallback must be .*FallbackPolicy\(0\)"),
+        ({"idempotent": 1}, "option idempotent must be True, False or None"),
+        ({"max_memory": "lots"}, "ResourceLimits.max_memory: 'lots' is not a size above 0"),
+        (
+            {"max_memory": "1GB", "limits": ResourceLimits(1)},
+            "option max_memory: '1GB' is given next to limits=.* write max_memory into the Res",
+        ),
+        ({"max_cpu_time": 3, "limits": None}, "option max_cpu_time: 3 is given next to limits="),
         ({"around_call": 3}, "option around_call: 3 is not callable"),
         ({"around_attempt": [dict]}, "option around_attempt: .* is a class"),
         ({"backoff": "linear"}, "backoff='linear' is given without retry=.* as in retry=3"),
@@ -60,19 +87,7 @@ def test_options(options, expected):
         *(
             ({name: value}, f"option {name}= isn't available in this version of daglite")
             for name, value in {
-                "cache": True,
-                "circuit_breaker": None,
-                "fallback": 0,
-                "rate_limit": 3,
-                "bulkhead": 3,
-                "hedge": 3,
-                "map_policy": None,
-                "chaos": None,
-                "limits": None,
-                "max_memory": "1GB",
-                "max_cpu_time": 3,
                 "priority": 3,
-                "idempotent": True,
                 "validate_input": True,
                 "sandbox": False,
                 "at_most_once": True,
@@ -94,6 +109,8 @@ def test_refused(options, message):
         ("backnd", ", did you mean 'backend'?"),
         ("max_retries", ", did you mean 'retry'?"),
         ("delay", ", did you mean 'retry=RetryPolicy(delay=...)'?"),
+        ("burst", ", did you mean 'rate_limit=RateLimit(burst=...)'?"),
+        ("max_memry", ", did you mean 'max_memory'?"),
         ("total", ", did you mean 'timeout=TimeoutPolicy(total=...)'?"),
         ("zzz", ""),
     ],

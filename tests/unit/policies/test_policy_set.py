@@ -10,7 +10,21 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from daglite.exceptions import PolicyError
-from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
+from daglite.policies import (
+    Bulkhead,
+    CachePolicy,
+    Chaos,
+    CircuitBreaker,
+    FallbackPolicy,
+    Hedge,
+    MapPolicy,
+    PolicySet,
+    RateLimit,
+    ResourceLimits,
+    RetryPolicy,
+    TimeoutPolicy,
+    resolve_policies,
+)
 
 
 def outer(call, call_next):
@@ -42,6 +56,24 @@ class TestSpellings:
             ({"timeout": "30s"}, {"timeout": TimeoutPolicy(30)}),
             ({"timeout": timedelta(minutes=1)}, {"timeout": TimeoutPolicy(60)}),
             ({"timeout": {"total": "1m"}}, {"timeout": TimeoutPolicy(total=60)}),
+            ({"circuit_breaker": {"key": "api"}}, {"circuit_breaker": CircuitBreaker("api")}),
+            ({"rate_limit": 100}, {"rate_limit": RateLimit(100)}),
+            ({"rate_limit": 0.5}, {"rate_limit": RateLimit(0.5)}),
+            ({"rate_limit": {"rate": 5, "per": "1m"}}, {"rate_limit": RateLimit(5, 60)}),
+            ({"bulkhead": 4}, {"bulkhead": Bulkhead(4)}),
+            ({"bulkhead": {"max_concurrent": 4}}, {"bulkhead": Bulkhead(4)}),
+            ({"fallback": {"value": None}}, {"fallback": FallbackPolicy(None)}),
+            ({"cache": True}, {"cache": CachePolicy()}),
+            ({"cache": 1}, {"cache": CachePolicy(1)}),
+            ({"cache": "1h"}, {"cache": CachePolicy(3600)}),
+            ({"cache": timedelta(hours=1)}, {"cache": CachePolicy(3600)}),
+            ({"cache": {"ttl": 5}}, {"cache": CachePolicy(5)}),
+            ({"max_memory": "1GB"}, {"limits": ResourceLimits("1GB")}),
+            ({"max_cpu_time": 60}, {"limits": ResourceLimits(max_cpu_time=60)}),
+            (
+                {"max_memory": None, "max_cpu_time": "1m"},
+                {"limits": ResourceLimits(None, "1m")},
+            ),
             ({"around_call": outer}, {"around_call": (outer,)}),
             ({"around_call": [outer, inner]}, {"around_call": (outer, inner)}),
             ({"around_attempt": "operator:add"}, {"around_attempt": "operator:add"}),
@@ -55,6 +87,19 @@ class TestSpellings:
         assert PolicySet(**short) == PolicySet(**long)
         assert PolicySet(**short).model_fields_set == set(long)
         assert PolicySet.model_validate(short) == PolicySet(**long)
+
+    def test_other_slots_have_no_short_form(self):
+        """A mapping is read, and None and True are what they are."""
+        fields = {"hedge": {"delay": 1}, "map_policy": {"on_error": "skip"}, "idempotent": True}
+        policies = PolicySet.model_validate({**fields, "chaos": {"kill": True}, "limits": {}})
+        assert (policies.hedge, policies.map_policy) == (Hedge(1), MapPolicy("skip"))
+        assert (policies.chaos, policies.limits) == (Chaos(kill=True), ResourceLimits())
+        assert policies.idempotent is True
+
+    def test_a_short_limit_takes_a_limit_away(self):
+        """None for it is a field of the limits, not the slot."""
+        merged = resolved(PolicySet(max_memory="1GB", max_cpu_time=9), PolicySet(max_memory=None))
+        assert merged.limits == ResourceLimits(None, 9)
 
     def test_none_is_something(self):
         """None is not the same as nothing."""
@@ -126,6 +171,14 @@ class TestResolving:
         assert result == PolicySet(retry=RetryPolicy(delay=2), around_call=inner)
         assert dict(result.origins) == {"retry": "c", "around_call": "c"}
 
+    def test_what_is_said_of_a_task_is_replaced(self):
+        """Whether it may be carried out twice is for the strongest layer to say."""
+        result = resolved(PolicySet(idempotent=True), PolicySet(idempotent=False))
+        assert result.idempotent is False
+        assert result.origins["idempotent"] == "b"
+        assert resolved(PolicySet(idempotent=True), PolicySet(idempotent=None)).idempotent is None
+        assert PolicySet(idempotent=True).merged_over(PolicySet(idempotent=False)).idempotent
+
     def test_middlewares_add_up(self):
         """Middlewares of weaker layers are further out."""
         result = resolved(
@@ -162,6 +215,11 @@ layers = st.builds(
             ),
             "timeout": st.sampled_from([None, 3, 6, *map(totals, (4, 5, 9))]),
             "around_call": st.sampled_from([None, (), outer, (inner, last)]),
+            "fallback": st.sampled_from(
+                [None, FallbackPolicy(0), FallbackPolicy(func=repr), FallbackPolicy(1, on=OSError)]
+            ),
+            "idempotent": st.sampled_from([None, True, False]),
+            "max_memory": st.sampled_from([None, 1, 2]),
         },
     ),
 )
@@ -274,6 +332,63 @@ class TestContradictions:
         assert resolved(PolicySet(retry=RetryPolicy(max_elapsed=5, **fields)))
         with pytest.raises(PolicyError, match=r"retry.max_elapsed \(4s\).*\(from 'a'\)"):
             resolved(PolicySet(retry=RetryPolicy(max_elapsed=4, **fields)))
+
+    @pytest.mark.parametrize(
+        ("retry", "refused"),
+        [
+            (RetryPolicy(max_hint="2m"), True),
+            (RetryPolicy(max_hint="1m"), False),
+            (RetryPolicy(), False),
+            (RetryPolicy(hint=None), False),
+        ],
+        ids=repr,
+    )
+    def test_hints_longer_than_the_deadline(self, retry, refused):
+        """A max_hint that was given can't be above the total; the default may be."""
+        layers = PolicySet(retry=retry), PolicySet(timeout=TimeoutPolicy(total="1m"))
+        if not refused:
+            assert resolved(*layers).retry == retry
+        else:
+            with pytest.raises(
+                PolicyError, match=r"retry.max_hint \(2m\) is above timeout.total \(1m\).*'a' and"
+            ):
+                resolved(*layers)
+        assert resolved(layers[0], PolicySet(timeout=5))
+
+    @pytest.mark.parametrize(
+        ("breaker", "refused"),
+        [
+            (CircuitBreaker(window_type="time", window="59s"), True),
+            (CircuitBreaker(window_type="time", window="1m"), False),
+            (CircuitBreaker(window=10), False),
+            (CircuitBreaker(consecutive=5), False),
+            (CircuitBreaker(window_type="time", window=3, slow_call=1, failure_rate=None), True),
+        ],
+        ids=repr,
+    )
+    def test_windows_shorter_than_calls(self, breaker, refused):
+        """A window of time holds at least two attempts that time out."""
+        layers = PolicySet(circuit_breaker=breaker), PolicySet(timeout=30)
+        if not refused:
+            assert resolved(*layers).circuit_breaker == breaker
+        else:
+            with pytest.raises(
+                PolicyError, match=r"circuit_breaker.window .* is below twice timeout.attempt \(30s"
+            ):
+                resolved(*layers)
+        assert resolved(layers[0])
+        assert resolved(layers[0], PolicySet(timeout=TimeoutPolicy(total=30)))
+
+    @pytest.mark.parametrize("idempotent", [False, None])
+    def test_hedging_needs_a_word(self, idempotent):
+        """Only what says that it may be carried out twice is hedged."""
+        hedged = PolicySet(hedge=Hedge(1))
+        with pytest.raises(
+            PolicyError, match=r"hedge=Hedge\(delay=1.0\) may .*idempotent=True .*'a'"
+        ):
+            resolved(hedged, PolicySet(idempotent=idempotent))
+        assert resolved(hedged, PolicySet(idempotent=True)).hedge == Hedge(1)
+        assert resolved(hedged, PolicySet(hedge=None)).hedge is None
 
     def test_a_layer_may_be_contradictory(self):
         """Only what comes out is checked: a stronger layer may put a weaker one right."""

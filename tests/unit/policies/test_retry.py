@@ -23,7 +23,7 @@ from daglite.exceptions import (
     WorkerDiedError,
     as_execution_error,
 )
-from daglite.policies import RetryPolicy
+from daglite.policies import RetryBudget, RetryPolicy
 from daglite.policies.backoff import FibonacciWait
 
 HUGE = 10**400
@@ -46,6 +46,7 @@ def test_defaults():
         "max_elapsed": None,
         "hint": "retry_after",
         "max_hint": 300.0,
+        "budget": None,
         "seed": None,
     }
     assert policy.max_attempts == 4
@@ -56,7 +57,15 @@ def test_the_public_class_says_what_it_is():
     """The signature can be looked at: the first two fields go by position."""
     policy = RetryPolicy(5, "linear")
     assert (policy.max_retries, policy.backoff) == (5, "linear")
-    assert not hasattr(policy, "budget")
+
+
+def test_budget():
+    """A budget is a policy in the policy, given as such or as a mapping; the stronger one wins."""
+    budget = RetryBudget(0.1, key="api")
+    policy = RetryPolicy.model_validate({"budget": {"ratio": 0.1, "key": "api"}})
+    assert policy == RetryPolicy(budget=budget)
+    assert policy.merged_over(RetryPolicy(5, budget=RetryBudget())) == RetryPolicy(5, budget=budget)
+    assert RetryPolicy(budget=None).merged_over(policy).budget is None
 
 
 # --- waits ---
