@@ -1,0 +1,125 @@
+"""How many of the last calls failed or were slow: of the last so many, or the last seconds."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import final
+
+__all__ = ["CountWindow", "TimeWindow"]
+
+
+@final
+class CountWindow:
+    """
+    The last *size* calls, in a ring of one byte each.
+
+    Attributes:
+        calls: How many there are, up to *size*.
+        failures: How many of them failed.
+        slows: How many of them were slow, failed or not.
+    """
+
+    __slots__ = ("_next", "_ring", "calls", "failures", "slows")
+
+    def __init__(self, size: int) -> None:
+        self._ring = bytearray(size)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all calls."""
+        self._next = self.calls = self.failures = self.slows = 0
+
+    def add(self, now: float, failed: bool, slow: bool) -> None:
+        """Count a call; the oldest one leaves when the ring is full."""
+        ring, at = self._ring, self._next
+        if self.calls < len(ring):
+            self.calls += 1
+        elif ring[at]:
+            self.failures -= ring[at] & 1
+            self.slows -= ring[at] >> 1
+        if failed or slow:
+            self.failures += failed
+            self.slows += slow
+            ring[at] = failed | slow << 1
+        else:
+            ring[at] = 0
+        at += 1
+        self._next = at if at < len(ring) else 0
+
+    def trim(self, now: float) -> None:
+        """Nothing leaves by time."""
+
+
+@final
+class _Slot:
+    """Calls that came close together, and leave together."""
+
+    __slots__ = ("calls", "failures", "slows", "start")
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.calls = self.failures = self.slows = 0
+
+
+@final
+class TimeWindow:
+    """
+    The calls of the last *seconds*.
+
+    Calls that come within ``seconds / slots`` of the first of them share a slot, and leave with
+    it, *seconds* after that first one.  So memory is bounded, a lone call leaves on time, and
+    no call leaves earlier than that by more than the width of a slot.
+
+    Args:
+        seconds: The length of the window.
+        slots: How many parts it has.
+
+    Attributes:
+        calls: How many there were when time was last looked at.
+        failures: How many of them failed.
+        slows: How many of them were slow, failed or not.
+    """
+
+    __slots__ = ("_seconds", "_slots", "calls", "failures", "slows", "width")
+
+    def __init__(self, seconds: float, slots: int) -> None:
+        self._seconds = seconds
+        self.width = seconds / slots
+        self._slots: deque[_Slot] = deque()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all calls."""
+        self._slots.clear()
+        self.calls = self.failures = self.slows = 0
+
+    def add(self, now: float, failed: bool = False, slow: bool = False) -> None:
+        """Count a call that ended at *now*."""
+        self.trim(now)
+        slots = self._slots
+        if slots and now < slots[-1].start + self.width:
+            slot = slots[-1]
+        else:
+            slot = _Slot(now)
+            slots.append(slot)
+        slot.calls += 1
+        slot.failures += failed
+        slot.slows += slow
+        self.calls += 1
+        self.failures += failed
+        self.slows += slow
+
+    def trim(self, now: float) -> None:
+        """Let go of what is too old."""
+        slots = self._slots
+        while slots and slots[0].start + self._seconds <= now:
+            slot = slots.popleft()
+            self.calls -= slot.calls
+            self.failures -= slot.failures
+            self.slows -= slot.slows
+
+    def leaving(self) -> Iterator[tuple[float, int]]:
+        """When calls will leave, oldest first: the moment, and how many of them."""
+        for slot in self._slots:
+            yield slot.start + self._seconds, slot.calls
