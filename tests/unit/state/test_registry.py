@@ -1,0 +1,142 @@
+"""One state for each key, and one policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daglite.exceptions import PolicyError
+from daglite.state.breaker import Breaker
+from daglite.state.bucket import Bucket
+from daglite.state.budget import Budget
+from daglite.state.permits import Permits
+from daglite.state.registry import Registry
+from tests.unit.state.wanted import WantedBreaker, WantedBucket, WantedBudget, WantedPermits
+
+KINDS = {
+    "breaker": (Breaker, WantedBreaker(), "circuit breaker"),
+    "bucket": (Bucket, WantedBucket(5), "rate limit"),
+    "permits": (Permits, WantedPermits(5), "bulkhead"),
+    "budget": (Budget, WantedBudget(), "retry budget"),
+}
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_one_state_for_a_key(method: str) -> None:
+    """All who use it share it; another key has another."""
+    cls, policy, _ = KINDS[method]
+    obtain = getattr(Registry(), method)
+    first = obtain(policy, "db", "fetch")
+    assert type(first) is cls
+    assert obtain(policy, "db", "store") is first
+    assert obtain(policy, "web", "fetch") is not first
+
+
+def test_kinds_keep_apart() -> None:
+    """The same name serves for each."""
+    registry = Registry()
+    states = [getattr(registry, method)(KINDS[method][1], "db", "fetch") for method in KINDS]
+    assert [type(state) for state in states] == [cls for cls, _, _ in KINDS.values()]
+
+
+def test_states_are_made_from_their_policy() -> None:
+    """And breakers know their key."""
+    registry = Registry()
+    assert registry.breaker(WantedBreaker(mode="forced_open"), "db", "fetch").key == "db"
+    bucket = registry.bucket(WantedBucket(2), "db", "fetch")
+    assert [bucket.reserve(0).wait for _ in range(2)] == [0, 0.5]
+    permits = registry.permits(WantedPermits(1, 0), "db", "fetch")
+    assert [permits.acquire(token) for token in "ab"] == ["go", "full"]
+    assert registry.budget(WantedBudget(min_per_second=0), "db", "fetch").reserve(0)
+
+
+def test_two_policies_for_a_key() -> None:
+    """The error names both users, and shows both policies."""
+    registry = Registry()
+    registry.bucket(WantedBucket(5), "api", "fetch")
+    with pytest.raises(PolicyError) as caught:
+        registry.bucket(WantedBucket(6), "api", "store")
+    assert str(caught.value) == (
+        "tasks 'fetch' and 'store' share the rate limit 'api', but not its policy: "
+        "WantedBucket(rate=5, per=1.0, burst=1) and WantedBucket(rate=6, per=1.0, burst=1); "
+        "give both the same, or another key"
+    )
+    assert registry.bucket(WantedBucket(5), "api", "store")
+
+
+def test_two_policies_of_one_task() -> None:
+    """A task that goes by two options is told so."""
+    registry = Registry()
+    registry.bucket(WantedBucket(5), "api", "fetch")
+    with pytest.raises(
+        PolicyError, match="task 'fetch' uses the rate limit 'api' with more than one policy"
+    ):
+        registry.bucket(WantedBucket(6), "api", "fetch")
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_runs_share_the_state_of_the_process(method: str) -> None:
+    """Those that ask for that scope, and only those."""
+    _, policy, _ = KINDS[method]
+    process = Registry()
+    one, two = Registry({"process": process}), Registry({"process": process})
+    shared = getattr(one, method)(policy, "db", "fetch", "process")
+    assert getattr(two, method)(policy, "db", "store", "process") is shared
+    assert getattr(one, method)(policy, "web", "fetch") is not (
+        getattr(two, method)(policy, "web", "fetch")
+    )
+
+
+def test_two_policies_in_two_runs() -> None:
+    """The conflict is found by the one who knows both."""
+    process = Registry()
+    Registry({"process": process}).bucket(WantedBucket(5), "api", "fetch", "process")
+    later = Registry({"process": process})
+    with pytest.raises(PolicyError, match="tasks 'fetch' and 'store' share the rate limit 'api'"):
+        later.bucket(WantedBucket(6), "api", "store", "process")
+    assert later.bucket(WantedBucket(5), "api", "store", "process")
+
+
+def test_two_scopes_for_a_key() -> None:
+    """Who shares it is part of the agreement."""
+    registry = Registry({"process": Registry()})
+    registry.bucket(WantedBucket(5), "api", "fetch", "process")
+    with pytest.raises(PolicyError, match=r"but not its scope: 'process' and 'run'; give both"):
+        registry.bucket(WantedBucket(5), "api", "store")
+
+
+def test_a_scope_that_is_not_there() -> None:
+    """It is refused, with those that are."""
+    with pytest.raises(PolicyError, match=r"task 'fetch' .* scope='host'.*; use 'run'$"):
+        Registry().bucket(WantedBucket(5), "api", "fetch", "host")
+    with pytest.raises(PolicyError, match=r"use 'run' or 'process'$"):
+        Registry({"process": Registry()}).bucket(WantedBucket(5), "api", "fetch", "host")
+
+
+def test_a_source_of_ones_own() -> None:
+    """It is asked once for each key, and not for narrower scopes."""
+    asked: list[tuple[Any, ...]] = []
+
+    class Host:
+        def obtain(self, *what: Any) -> str:
+            asked.append(what)
+            return "far away"
+
+    registry, policy = Registry({"host": Host()}), WantedBreaker()
+    for user in ("fetch", "store"):
+        assert registry.breaker(policy, "db", user, "host") == "far away"
+    registry.breaker(policy, "web", "fetch")
+    assert asked == [("circuit breaker", "db", policy, "fetch")]
+
+
+def test_breakers() -> None:
+    """All of them, in the order in which they came, and nothing else."""
+    process = Registry()
+    registry = Registry({"process": process})
+    assert registry.breakers() == ()
+    web = registry.breaker(WantedBreaker(), "web", "fetch")
+    registry.bucket(WantedBucket(5), "web", "fetch")
+    db = registry.breaker(WantedBreaker(), "db", "store", "process")
+    assert registry.breakers() == (web, db)
+    assert process.breakers() == (db,)
