@@ -94,6 +94,14 @@ def test_opens_at_slow_calls() -> None:
     assert transition.reason == "2 of 4 calls took too long"
 
 
+def test_slow_calls_below_the_rate() -> None:
+    """It stays closed, for however many of them."""
+    breaker = made(slow_call=2.0, slow_rate=0.5, min_calls=4)
+    for i in range(1000):
+        assert call(breaker, 0, failed=False, took=3.0 if i % 3 == 2 else 0.0) is None
+    assert breaker.snapshot(0).slow_rate == pytest.approx(1 / 3, abs=0.01)
+
+
 def test_nothing_is_slow_without_a_limit() -> None:
     """Not even what takes for ever."""
     breaker = made(min_calls=1, slow_rate=0.1)
@@ -120,6 +128,15 @@ def test_calls_leave_a_time_window() -> None:
     assert state(breaker, 11.5) == "closed"
     assert call(breaker, 11.5, failed=False) is None
     assert call(breaker, 12, failed=True) is not None
+
+
+def test_a_time_window_has_a_hundred_slots() -> None:
+    """Calls within a hundredth of it leave together, with the first of them."""
+    breaker = made(window_type="time", window=10)
+    for at in (0, 0.0995, 0.1005):
+        call(breaker, at, failed=False)
+    assert breaker.snapshot(9.999).calls == 3
+    assert breaker.snapshot(10).calls == 1
 
 
 def test_neutral_calls_count_as_nothing() -> None:
@@ -252,15 +269,18 @@ def test_without_a_rate_one_failed_probe_decides() -> None:
     assert reports[2].reason == "1 of 3 probes failed"
 
 
-def test_slow_probes() -> None:
+@pytest.mark.parametrize(("slow", "after"), [(1, "closed"), (2, "open"), (4, "open")])
+def test_slow_probes(slow: int, after: str) -> None:
     """A side that answers, but too slowly, isn't well."""
-    breaker = opened(slow_call=1, slow_rate=0.5, probes=2)
-    first, second = let_go(breaker, 30), let_go(breaker, 30)
-    assert breaker.record(first, 30, failed=False, took=5) is None
-    transition = breaker.record(second, 30, failed=False, took=0)
-    assert transition is not None
-    assert transition.after == "open"
-    assert transition.reason == "1 of 2 probes took too long"
+    breaker = opened(slow_call=1, slow_rate=0.5, probes=4)
+    probes = [let_go(breaker, 30) for _ in range(4)]
+    told = [breaker.record(p, 30, failed=False, took=5 * (p in probes[:slow])) for p in probes]
+    assert told[:3] == [None] * 3
+    assert told[3] is not None
+    assert told[3].after == after
+    assert told[3].reason == (
+        f"{slow} of 4 probes took too long" if after == "open" else "4 probes came back"
+    )
 
 
 @pytest.mark.parametrize("lease", [None, 5, 100])
@@ -308,6 +328,16 @@ def test_a_neutral_probe_frees_its_place() -> None:
     assert breaker.record(second, 30, failed=False) is None
     assert state(breaker, 30) == "half_open"
     assert breaker.record(third, 30, failed=False) is not None
+
+
+def test_probes_of_an_earlier_break_hold_no_place() -> None:
+    """However long their lease is."""
+    breaker = opened(probe_lease=1000)
+    let_go(breaker, 30)
+    breaker.force_open()
+    breaker.reset()
+    call(breaker, 40, failed=True)
+    assert let_go(breaker, 70).is_probe
 
 
 # -- who waits ------------------------------------------------------------------------

@@ -168,6 +168,9 @@ POLICIES = st.builds(
     mode=st.sampled_from(["on"] * 6 + ["metrics_only", "disabled", "forced_open"]),
 )
 
+ENDS = st.sampled_from(["failed", "failed", "well", "well", "well", "neutral"])
+TIMES = st.sampled_from([0.0, 2.0, 2.5])
+
 
 class CircuitBreaker(RuleBasedStateMachine):
     """Calls that ask, go and end, and operators who interfere."""
@@ -208,55 +211,64 @@ class CircuitBreaker(RuleBasedStateMachine):
     @rule(number=st.integers(1, 6), waiter=st.sampled_from([None, "a", "b", "c"]))
     def ask(self, number: int, waiter: str | None) -> None:
         for _ in range(number):
-            before, era = self.model.state, self.model.era
-            answer, due = self.breaker.permit(self.now, waiter), self.model.ask(self.now)
-            if not isinstance(answer, Permit):
-                assert answer == due
-                assert answer > 0
-                if waiter is not None and waiter not in self.waiting:
-                    self.waiting.append(waiter)
-                continue
-            assert due is None
-            self.check(before, era, answer.transition)
-            if waiter in self.waiting:
-                self.waiting.remove(waiter)
-            probe = self.model.state == "half_open"
-            assert answer.is_probe == probe
-            assert answer.generation >= self.generation
-            self.generation = answer.generation
-            self.model.calls.append(Going(answer, self.model.era, probe, self.now))
-            if probe:
-                out, back = self.model.probes(self.now)
-                assert len(out) + len(back) <= self.policy.probes
+            self.ask_once(waiter)
 
-    @rule(
-        data=st.data(),
-        ended=st.sampled_from(["failed", "failed", "well", "well", "neutral"]),
-        took=st.sampled_from([0.0, 2.0, 2.5]),
-        number=st.integers(1, 4),
-    )
+    def ask_once(self, waiter: str | None) -> Going | None:
+        before, era = self.model.state, self.model.era
+        answer, due = self.breaker.permit(self.now, waiter), self.model.ask(self.now)
+        if not isinstance(answer, Permit):
+            assert answer == due
+            assert answer > 0
+            if waiter is not None and waiter not in self.waiting:
+                self.waiting.append(waiter)
+            return None
+        assert due is None
+        self.check(before, era, answer.transition)
+        if waiter in self.waiting:
+            self.waiting.remove(waiter)
+        probe = self.model.state == "half_open"
+        assert answer.is_probe == probe
+        assert answer.generation >= self.generation
+        self.generation = answer.generation
+        going = Going(answer, self.model.era, probe, self.now)
+        self.model.calls.append(going)
+        if probe:
+            out, back = self.model.probes(self.now)
+            assert len(out) + len(back) <= self.policy.probes
+        return going
+
+    @rule(ends=st.lists(st.tuples(ENDS, TIMES), min_size=1, max_size=6))
+    def calls(self, ends: list[tuple[str, float]]) -> None:
+        """Some that don't take long on this clock, whatever they say."""
+        for ended, took in ends:
+            going = self.ask_once(None)
+            if going is not None:
+                self.end_once(going, ended, took)
+
+    @rule(data=st.data(), ended=ENDS, took=TIMES, number=st.integers(1, 4))
     def end(self, data: Any, ended: str, took: float, number: int) -> None:
         for _ in range(number):
             out = [call for call in self.model.calls if call.ended is None]
-            if not out:
-                return
-            call = data.draw(st.sampled_from(out[:3] + out[-3:]))
-            call.ended, call.end = ended, self.now
-            if ended == "neutral":
-                woken = self.breaker.give_back(call.permit)
-                frees = call.probe and call.era == self.model.era
-                assert list(woken) == (self.waiting if frees else [])
-                if frees:
-                    self.waiting = []
-                continue
-            before, era = self.model.state, self.model.era
-            call.slow = self.policy.slow_call is not None and took > self.policy.slow_call
-            failed = ended == "failed"
-            told = self.breaker.record(call.permit, self.now, failed=failed, took=took)
-            self.model.record(call, self.now)
-            self.check(before, era, told)
-            if self.model.state == "closed":
-                assert not self.model.must_open(self.now)
+            if out:
+                self.end_once(data.draw(st.sampled_from(out[:3] + out[-3:])), ended, took)
+
+    def end_once(self, call: Going, ended: str, took: float) -> None:
+        call.ended, call.end = ended, self.now
+        if ended == "neutral":
+            woken = self.breaker.give_back(call.permit)
+            frees = call.probe and call.era == self.model.era
+            assert list(woken) == (self.waiting if frees else [])
+            if frees:
+                self.waiting = []
+            return
+        before, era = self.model.state, self.model.era
+        call.slow = self.policy.slow_call is not None and took > self.policy.slow_call
+        failed = ended == "failed"
+        told = self.breaker.record(call.permit, self.now, failed=failed, took=took)
+        self.model.record(call, self.now)
+        self.check(before, era, told)
+        if self.model.state == "closed":
+            assert not self.model.must_open(self.now)
 
     @rule(data=st.data())
     def end_once_more(self, data: Any) -> None:
