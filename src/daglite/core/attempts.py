@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 from daglite.core.call import Call, Outcome
 from daglite.core.events import AttemptFailed, CallParked
-from daglite.core.kernel import Completion
+from daglite.core.kernel import Completion, Kernel
 from daglite.exceptions import AttemptRecord, ExecutionError, describe
 
 __all__ = ["park", "record_failure"]
@@ -39,23 +42,48 @@ def record_failure(call: Call, outcome: Outcome, *, why: str = "") -> None:
     )
 
 
-async def park(call: Call, seconds: float, reason: str) -> None:
-    """Wait *seconds*, holding no thread, no worker and no place in a map's window."""
+async def park(
+    call: Call, seconds: float, reason: str, awaited: Completion[bool] | None = None
+) -> bool:
+    """
+    Wait, holding no thread, no worker and no place in a map's window.
+
+    Args:
+        call: Who waits.
+        seconds: For how long; ``inf``: until *awaited* comes.
+        reason: What for, in a word or two.
+        awaited: Ends the wait early when it is set to True.
+
+    Returns:
+        Whether *awaited* came.
+    """
     kernel = call.run.kernel
     if call.run.cancelled:
         # Whoever runs it sees that next, and ends this wait with all else.
         await Completion(kernel)
     if seconds <= 0:
-        return
+        return awaited is not None and awaited.done
     call.run.emit(
         CallParked, call.node_id, call.node_name, call.element, call.attempt, seconds, reason
     )
     crowd = call.crowd
-    if crowd is None:
-        await kernel.sleep(seconds)
-        return
-    crowd.parked(1)
+    if crowd is not None:
+        crowd.parked(1)
     try:
-        await kernel.sleep(seconds)
+        if awaited is None:
+            await kernel.sleep(seconds)
+            return False
+        return await _first(kernel, awaited, seconds)
     finally:
-        crowd.parked(-1)
+        if crowd is not None:
+            crowd.parked(-1)
+
+
+async def _first(kernel: Kernel, awaited: Completion[bool], seconds: float) -> bool:
+    if seconds == math.inf:
+        return await awaited
+    timer = kernel.call_later(seconds, partial(awaited.set, False))
+    try:
+        return await awaited
+    finally:
+        kernel.forget(timer)

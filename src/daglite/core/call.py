@@ -134,6 +134,13 @@ class Call:
 
     def again(self, waited: float) -> Call:
         """The next attempt of the same call, after a wait of *waited* seconds."""
+        call = self.repeated()
+        call.attempt = self.attempt + 1
+        call.waited = waited
+        return call
+
+    def repeated(self) -> Call:
+        """The same attempt once more, to be started afresh."""
         call = Call(
             self.run,
             self.target,
@@ -143,11 +150,11 @@ class Call:
             self.args,
             self.kwnames,
         )
-        call.attempt = self.attempt + 1
+        call.attempt = self.attempt
         call.expires = self.expires
         call._history = self.history
         call.crowd = self.crowd
-        call.waited = waited
+        call.waited = self.waited
         self.successor = call
         return call
 

@@ -8,6 +8,7 @@ exception alive with them, and whatever its traceback holds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from daglite._units import format_duration
@@ -17,7 +18,9 @@ __all__ = [
     "AttemptFailed",
     "CallAbandoned",
     "CallParked",
+    "CircuitChanged",
     "Event",
+    "FallbackUsed",
     "MapProgress",
     "NodeCompleted",
     "NodeFailed",
@@ -200,8 +203,8 @@ class CallParked(Event):
         node_name: The name of its task.
         element: Index of the element in its map, from 0; None: not a map.
         attempt: The attempt that it had reached, from 1.
-        seconds: How long it is going to wait.
-        reason: What for, in one word: "retry".
+        seconds: How long it is going to wait at most; ``inf``: until something happens.
+        reason: What for: "retry", "retry budget", "circuit breaker", "rate limit", "bulkhead".
     """
 
     node_id: int
@@ -214,7 +217,52 @@ class CallParked(Event):
     def __str__(self) -> str:
         subject = _subject(self.node_name, self.element)
         after = f"after attempt {self.attempt}"
-        return f"{subject} waits {format_duration(self.seconds)} {after} ({self.reason})"
+        time = "" if self.seconds == math.inf else f" {format_duration(self.seconds)}"
+        return f"{subject} waits{time} {after} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitChanged(Event):
+    """
+    A circuit breaker went from one state to another.
+
+    Attributes:
+        key: Which circuit.
+        before: Its state: "closed", "open", "half_open", "forced_open", ...
+        after: Its new state.
+        reason: Why, such as "5 failures in a row".
+        retry_in: Seconds until a probe may go; None: calls may go.
+    """
+
+    key: str
+    before: str
+    after: str
+    reason: str
+    retry_in: float | None
+
+    def __str__(self) -> str:
+        return f"circuit {self.key} is {self.after.replace('_', ' ')}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackUsed(Event):
+    """
+    A call failed for good, and its fallback took the place of a result.
+
+    Attributes:
+        node_id: The node.
+        node_name: The name of its task.
+        element: Index of the element in its map, from 0; None: not a map.
+        error: What it failed with.
+    """
+
+    node_id: int
+    node_name: str
+    element: int | None
+    error: BaseException
+
+    def __str__(self) -> str:
+        return f"{_subject(self.node_name, self.element)} falls back after {describe(self.error)}"
 
 
 @dataclass(frozen=True, slots=True)

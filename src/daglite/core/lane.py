@@ -1,4 +1,4 @@
-"""Who runs next on the caller's thread."""
+"""Who runs next where places are few."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["Lane"]
 @final
 class Lane:
     """
-    The caller's thread as a place to run: one call at a time, first come, first served.
+    Places to run, first come, first served: the caller's thread, or the workers of a backend.
 
-    A call with a timeout runs on a helper thread, but keeps the lane all the same.
+    A call with a timeout runs on a helper thread, but keeps its place all the same.
     """
 
-    __slots__ = ("_waiting", "busy")
+    __slots__ = ("_waiting", "free")
 
-    def __init__(self) -> None:
-        self.busy = False
+    def __init__(self, places: int = 1) -> None:
+        self.free = places
         self._waiting: deque[Completion[None]] = deque()
 
     async def enter(self, kernel: Kernel) -> None:
-        if not self.busy:
-            self.busy = True
+        if self.free:
+            self.free -= 1
             return
         turn: Completion[None] = Completion(kernel)
         self._waiting.append(turn)
@@ -40,8 +40,8 @@ class Lane:
             raise
 
     def leave(self) -> None:
-        """Give the lane to the next in line, or free it."""
+        """Give the place to the next in line, or free it."""
         if self._waiting:
             self._waiting.popleft().set(None)
         else:
-            self.busy = False
+            self.free += 1

@@ -25,9 +25,10 @@ class Step(Target):
         enter: The compiled chain, or the bare dispatch where there are no policies.
         bare: There is no chain.
         straight: Untimed, in place, and nothing to do unless a call fails.
+        stateful: The chain needs `Run.states`.
     """
 
-    __slots__ = ("backend", "bare", "enter", "policies", "straight")
+    __slots__ = ("backend", "bare", "enter", "policies", "stateful", "straight")
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Step(Target):
         *,
         bare: bool,
         passive: bool,
+        stateful: bool = False,
     ) -> None:
         timeout = policies.timeout
         body: Callable[..., Any] = body_of(task.func)
@@ -49,4 +51,5 @@ class Step(Target):
         self.backend = backend
         self.enter = enter
         self.bare = bare
+        self.stateful = stateful
         self.straight = (bare or passive) and not self.timed and backend.capabilities.in_place

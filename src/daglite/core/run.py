@@ -73,9 +73,11 @@ class Run:
         cancelled: Somebody wants the run to end; see `cancel`.
         began: When it began, on the kernel's clock.
         lane: The caller's thread, as a place where calls run.
+        states: What policies remember between calls (a `Registry`); None if none of them does.
     """
 
     __slots__ = (
+        "_gates",
         "_nested",
         "_started",
         "_told",
@@ -86,6 +88,7 @@ class Run:
         "lane",
         "listeners",
         "seed",
+        "states",
         "stopped",
     )
 
@@ -95,12 +98,21 @@ class Run:
         self.listeners = listeners
         self.seed = seed
         self.lane = Lane()
+        self.states: Any = None
+        self._gates: dict[Any, Lane] = {}
         self.stopped = False
         self.cancelled = False
         self.began = kernel.now()
         self._nested: dict[Run, object] = {}
         self._started: dict[NodeId, float] = {}
         self._told: dict[NodeId, float] = {}
+
+    def gate(self, backend: Any, slots: int) -> Lane:
+        """The workers of *backend*, as places for calls that ask for leave before they start."""
+        gate = self._gates.get(backend)
+        if gate is None:
+            gate = self._gates[backend] = Lane(slots)
+        return gate
 
     def cancel(self) -> None:
         """From any thread: have the run end with `RunCancelledError`."""

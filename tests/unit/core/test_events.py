@@ -3,6 +3,7 @@ Events: facts that don't change, each with a line for a log.
 """
 
 import dataclasses
+import math
 import pickle
 
 import pytest
@@ -12,7 +13,9 @@ from daglite.core.events import (
     AttemptFailed,
     CallAbandoned,
     CallParked,
+    CircuitChanged,
     Event,
+    FallbackUsed,
     MapProgress,
     NodeCompleted,
     NodeFailed,
@@ -45,6 +48,18 @@ LINES = [
     (
         CallParked("r1", 1.0, 3, "load", None, 1, 2.0, "retry"),
         "load waits 2s after attempt 1 (retry)",
+    ),
+    (
+        CallParked("r1", 1.0, 3, "load", None, 1, math.inf, "bulkhead"),
+        "load waits after attempt 1 (bulkhead)",
+    ),
+    (
+        CircuitChanged("r1", 1.0, "api", "open", "half_open", "the break is over", None),
+        "circuit api is half open: the break is over",
+    ),
+    (
+        FallbackUsed("r1", 1.0, 3, "load", 2, OSError("down")),
+        "load[2] falls back after OSError: down",
     ),
     (
         CallAbandoned("r1", 1.0, 3, "load", None, 1, 35.0),
