@@ -359,6 +359,8 @@ class WorkerDiedError(ExecutionError):
 class CircuitOpenError(ExecutionError):
     """A call that an open circuit breaker didn't let through."""
 
+    permanent = True
+
     def __init__(
         self, message: str, *, retry_in: float | None, key: str | None, **facts: Any
     ) -> None:
@@ -372,6 +374,8 @@ class CircuitOpenError(ExecutionError):
 class RateLimitedError(ExecutionError):
     """A call that would have waited longer for its turn than its rate limit allows."""
 
+    permanent = True
+
     def __init__(
         self, message: str, *, retry_in: float | None, key: str | None, **facts: Any
     ) -> None:
@@ -384,6 +388,8 @@ class RateLimitedError(ExecutionError):
 
 class BulkheadFullError(ExecutionError):
     """A call for which a bulkhead had no place, nor one in its queue in time."""
+
+    permanent = True
 
     def __init__(self, message: str, *, key: str | None, **facts: Any) -> None:
         super().__init__(message, **facts)

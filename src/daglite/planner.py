@@ -18,16 +18,11 @@ __all__ = ["NOT_YET", "Planner"]
 
 NOT_YET = frozenset(
     {
-        "bulkhead",
         "cache",
         "chaos",
-        "circuit_breaker",
-        "fallback",
         "hedge",
         "limits",
         "map_policy",
-        "rate_limit",
-        "retry.budget",
     }
 )
 """Slots of a set, and fields of a slot, for which there is no middleware yet."""
@@ -93,10 +88,18 @@ class Planner:
             raise BackendError(f"task {task.name!r}: {error}") from error
         _check_promises(task, policies, backend)
         dispatch = Dispatch(backend)
-        chain = build_chain(policies, dispatch)
+        chain = build_chain(policies, dispatch, backend)
         if chain is None:
             return Step(task, policies, backend, dispatch, bare=True, passive=True)
-        return Step(task, policies, backend, chain.enter, bare=False, passive=chain.passive)
+        return Step(
+            task,
+            policies,
+            backend,
+            chain.enter,
+            bare=False,
+            passive=chain.passive,
+            stateful=chain.stateful,
+        )
 
 
 def _of_settings(settings: DagliteSettings) -> dict[str, Any]:
@@ -118,6 +121,18 @@ def _check_carried_out(task: TaskInfo, policies: PolicySet) -> None:
             raise PolicyError(
                 f"task {task.name!r}: {_SPELLINGS.get(slot, f'{slot}=')} can't be carried out in "
                 "this version of daglite yet; leave it out"
+            )
+
+    shared = {
+        "circuit_breaker": policies.circuit_breaker,
+        "rate_limit": policies.rate_limit,
+        "retry.budget": budget,
+    }
+    for slot, policy in shared.items():
+        if policy is not None and policy.scope == "host":
+            raise PolicyError(
+                f"task {task.name!r}: {_SPELLINGS.get(slot, f'{slot}=')} asks for scope='host', "
+                "which can't be carried out in this version of daglite yet; use 'process'"
             )
 
 

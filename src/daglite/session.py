@@ -36,10 +36,12 @@ from daglite.core.run import Listeners, Run
 from daglite.core.straight import run_straight
 from daglite.core.task import Task
 from daglite.exceptions import PolicyError, SettingsError, TaskConfigurationError
+from daglite.middleware.build import prepare_states
 from daglite.planner import Planner
 from daglite.policies import PolicySet
 from daglite.policies.messages import did_you_mean
 from daglite.settings import DagliteSettings, get_global_settings
+from daglite.state.registry import Registry
 
 __all__ = ["OnFailure", "Options", "Session"]
 
@@ -48,6 +50,9 @@ _process = [os.urandom(8).hex()]
 """What tells this process's runs from those of all others, on any machine."""
 
 _SILENT = Listeners(())
+
+_states = Registry()
+"""What the policies of all runs of this process remember together."""
 
 _PlannerKey: TypeAlias = tuple[DagliteSettings, str | int]
 """Settings, and the default backend by its name or its id."""
@@ -157,6 +162,11 @@ class Session:
         listeners = Listeners(callbacks) if callbacks else _SILENT
         run_id = f"{_process[0]}-{next(_number)}"
         run = Run(run_id, Kernel(self._clock), listeners, seed=run_id)
+        stateful = [step for step in steps.values() if step.stateful]
+        if stateful:
+            run.states = Registry({"process": _states})
+            for step in stateful:
+                prepare_states(step.policies, run.states, step.name)
         if on_run is not None:
             on_run(run)
         on_failure: OnFailure = options.on_failure or self._defaults.on_failure or "stop"

@@ -122,6 +122,9 @@ class TestTree:
             TaskConfigurationError,
             PolicyError,
             exceptions.ParameterError,
+            exceptions.CircuitOpenError,
+            exceptions.RateLimitedError,
+            exceptions.BulkheadFullError,
         }
         assert {cls for cls in ALL if cls.infrastructure} == {WorkerDiedError}
 

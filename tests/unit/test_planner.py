@@ -20,6 +20,7 @@ from daglite import (
     Hedge,
     MapPolicy,
     PolicySet,
+    RateLimit,
     ResourceLimits,
     RetryBudget,
     RetryPolicy,
@@ -174,9 +175,6 @@ def test_what_nobody_carries_out(slot: str) -> None:
         options = {"hedge": Hedge(1), "idempotent": True}
     elif slot == "limits":
         spelling = r"limits= \(or max_memory=, max_cpu_time=\)"
-    elif slot == "retry.budget":
-        options = {"retry": RetryPolicy(3, budget=RetryBudget())}
-        spelling = r"retry=RetryPolicy\(budget=\.\.\.\)"
     message = (
         rf"^task 'work': {spelling} can't be carried out in this version of daglite yet; leave"
     )
@@ -189,14 +187,26 @@ def test_what_nobody_carries_out(slot: str) -> None:
 
 def test_what_is_taken_away_is_not_refused() -> None:
     """Nor is what only says something of a task."""
-    made = work.with_options(
-        idempotent=True, rate_limit=5, retry=RetryPolicy(3, budget=RetryBudget())
-    )
-    step = step_of(made, overrides=PolicySet(rate_limit=None, retry=RetryPolicy(budget=None)))
+    made = work.with_options(idempotent=True, cache=True)
+    step = step_of(made, overrides=PolicySet(cache=None))
     assert step.policies.idempotent is True
-    assert step.policies.rate_limit is None
-    with pytest.raises(PolicyError, match="task 'work': rate_limit= can't be carried out"):
-        step_of(work.with_options(rate_limit=5))
+    assert step.policies.cache is None
+    with pytest.raises(PolicyError, match="task 'work': cache= can't be carried out"):
+        step_of(work.with_options(cache=True))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"circuit_breaker": CircuitBreaker(scope="host")},
+        {"rate_limit": RateLimit(1, scope="host")},
+        {"retry": RetryPolicy(budget=RetryBudget(scope="host"))},
+    ],
+)
+def test_what_other_processes_would_share(options: dict[str, Any]) -> None:
+    """It is refused, with what can be done."""
+    with pytest.raises(PolicyError, match=r"task 'work': .*scope='host'.* use 'process'"):
+        step_of(work.with_options(**options))
 
 
 def test_hedging_needs_a_task_that_is_idempotent() -> None:

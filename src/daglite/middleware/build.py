@@ -1,7 +1,8 @@
 """
 Which middleware serves which policy, and in which order: the only place.
 
-    around_call → total timeout → retry → around_attempt → attempt timeout → backend
+    around_call → fallback → total timeout → (circuit of calls) → retry → around_attempt
+        → circuit, rate, bulkhead → attempt timeout → backend
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from collections.abc import Awaitable
 from typing import Any, NamedTuple, final
 
 from daglite.core.call import Call, Outcome
-from daglite.core.protocols import Middleware, Next
+from daglite.core.protocols import Backend, Middleware, Next
 from daglite.exceptions import PolicyError
+from daglite.middleware.admission import Admission
+from daglite.middleware.circuit import Circuit, CircuitOfCalls
 from daglite.middleware.deadline import TotalTimeout
+from daglite.middleware.fallback import Fallback
 from daglite.middleware.retry import Retry
 from daglite.middleware.timeout import AttemptTimeout
 from daglite.policies import PolicySet
+from daglite.state.registry import Registry
 
-__all__ = ["Chain", "build_chain"]
+__all__ = ["Chain", "build_chain", "prepare_states"]
 
 
 class Chain(NamedTuple):
@@ -26,28 +31,42 @@ class Chain(NamedTuple):
     A compiled chain.
 
     `enter` takes a call and returns how it ended.  A chain is `passive` when it would do
-    nothing before the first attempt, and nothing after it if that succeeds.
+    nothing before the first attempt, and nothing after it if that succeeds.  It is `stateful`
+    when it needs `Run.states`.
     """
 
     enter: Next
     passive: bool
+    stateful: bool
 
 
-def build_chain(policies: PolicySet, innermost: Next) -> Chain | None:
+def build_chain(policies: PolicySet, innermost: Next, backend: Backend) -> Chain | None:
     """
     Compose what *policies* ask for around *innermost*; None if they ask for nothing.
 
     Args:
         policies: The resolved policies of a task.
         innermost: Runs a call on its backend.
+        backend: That backend.
     """
-    retry, timeout = policies.retry, policies.timeout
+    retry, timeout, breaker = policies.retry, policies.timeout, policies.circuit_breaker
+    if breaker is not None and breaker.mode == "disabled":
+        breaker = None
+    rate, bulkhead = policies.rate_limit, policies.bulkhead
+    of_calls = breaker is not None and breaker.counts == "call"
     links: list[Middleware] = [_Checked(each) for each in policies.around_call]
+    if policies.fallback is not None:
+        links.append(Fallback(policies.fallback))
     if timeout is not None and timeout.total is not None:
         links.append(TotalTimeout(timeout.total))
+    if breaker is not None and of_calls:
+        links.append(CircuitOfCalls(breaker))
     if retry is not None:
         links.append(Retry(retry))
     links.extend(_Checked(each) for each in policies.around_attempt)
+    circuit = None if breaker is None or of_calls else Circuit(breaker)
+    if circuit is not None or rate is not None or bulkhead is not None:
+        links.append(Admission(backend, circuit, rate, bulkhead))
     if timeout is not None and timeout.attempt is not None:
         links.append(AttemptTimeout(timeout.attempt))
     if not links:
@@ -55,8 +74,10 @@ def build_chain(policies: PolicySet, innermost: Next) -> Chain | None:
     enter = innermost
     for link in reversed(links):
         enter = _linked(link, enter)
+    budget = None if retry is None else retry.budget
     only_retry = len(links) == 1 and retry is not None and not retry.sees_results
-    return Chain(enter, passive=only_retry)
+    stateful = any(policy is not None for policy in (breaker, rate, bulkhead, budget))
+    return Chain(enter, passive=only_retry and budget is None, stateful=stateful)
 
 
 @final
@@ -79,6 +100,25 @@ class _Checked:
                 "an async function that ends with: return await call_next(call)"
             )
         )
+
+
+def prepare_states(policies: PolicySet, states: Registry, task: str) -> None:
+    """
+    Make what *policies* remember of calls of *task*, before the first one.
+
+    Raises:
+        PolicyError: A key is in use with another policy.
+    """
+    breaker, rate, bulkhead = policies.circuit_breaker, policies.rate_limit, policies.bulkhead
+    if breaker is not None and breaker.mode != "disabled":
+        states.breaker(breaker, breaker.key or task, task, breaker.scope)
+    if rate is not None:
+        states.bucket(rate, rate.key or task, task, rate.scope)
+    if bulkhead is not None:
+        states.permits(bulkhead, bulkhead.key or task, task)
+    budget = None if policies.retry is None else policies.retry.budget
+    if budget is not None:
+        states.budget(budget, budget.key or task, task, budget.scope)
 
 
 def _linked(middleware: Middleware, call_next: Next) -> Next:

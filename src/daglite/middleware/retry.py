@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from hashlib import blake2b
 from typing import final
 
@@ -10,6 +11,7 @@ from daglite.core.call import Call, Outcome
 from daglite.core.protocols import Next
 from daglite.exceptions import DagliteError, ExecutionError
 from daglite.policies import RetryPolicy
+from daglite.state.budget import Budget
 
 __all__ = ["Retry"]
 
@@ -30,6 +32,9 @@ class Retry:
         policy, kernel = self._policy, call.run.kernel
         began: float | None = None
         failures = losses = 0
+        budget = self._budget_of(call)
+        if budget is not None:
+            budget.first_call(kernel.now())
         while True:
             entered = kernel.now()
             outcome = await call_next(call)
@@ -58,13 +63,60 @@ class Retry:
                 return outcome
             elapsed = kernel.now() - began
             wait, note = self._next_wait(call, error, failures + losses, elapsed)
+            if note is None:
+                note = await self._back_off(call, budget, wait, began)
             if note is not None:
                 if error is None:
                     outcome = _refused(outcome, why)
                 outcome.note = note
                 return outcome
-            await park(call, wait, "retry")
             call = call.again(wait)
+
+    async def _back_off(
+        self, call: Call, budget: Budget | None, wait: float, began: float
+    ) -> str | None:
+        """Wait until the next attempt; or say why there is none."""
+        if budget is None:
+            await park(call, wait, "retry")
+            return None
+        longest = math.inf if self._policy.max_elapsed is None else self._policy.max_elapsed
+        note = await self._reserve(call, budget, began + longest - wait)
+        if note is not None:
+            return note
+        try:
+            await park(call, wait, "retry")
+        except BaseException:
+            budget.give_back()
+            raise
+        budget.spend(call.run.kernel.now())
+        return None
+
+    def _budget_of(self, call: Call) -> Budget | None:
+        policy, name = self._policy.budget, call.node_name
+        if policy is None:
+            return None
+        budget: Budget = call.run.states.budget(policy, policy.key or name, name, policy.scope)
+        return budget
+
+    async def _reserve(self, call: Call, budget: Budget, until: float) -> str | None:
+        """Reserve a retry, however long that takes; or say why there is none."""
+        kernel, policy = call.run.kernel, self._policy.budget
+        assert policy is not None
+        key = policy.key or call.node_name
+        while True:
+            seconds = budget.reserve(kernel.now())
+            if seconds == 0.0:
+                return None
+            if seconds is None:
+                return f"the retry budget {key!r} is exhausted"
+            # New first calls of others allow more, too.
+            seconds = min(seconds, policy.window)
+            if kernel.now() + seconds > until:
+                return (
+                    f"the retry budget {key!r} allows none before "
+                    f"max_elapsed={self._policy.max_elapsed:g} s"
+                )
+            await park(call, seconds, "retry budget")
 
     def _next_wait(
         self, call: Call, error: BaseException | None, retry: int, elapsed: float

@@ -74,7 +74,7 @@ class CircuitBreaker(Policy):
         max_break: The longest that it stays open so, not below ``break_for``.
         probes: How many calls a half-open circuit lets through, from 1.
         probe_lease: Seconds after which a probe that didn't come back gives its place free, above
-            0; None: the limit of its attempt, and ``break_for`` where it has none.
+            0; None: ``break_for``.
         on_open: What becomes of a call while the circuit is open: it waits ("park"), holding no
             worker, or fails at once ("fail").
         max_park: The longest that a call waits, above 0; then it fails.

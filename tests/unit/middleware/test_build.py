@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daglite import PolicySet, RetryPolicy, TimeoutPolicy, task
+from daglite import PolicySet, RetryPolicy, SequentialBackend, TimeoutPolicy, task
 from daglite.core.call import Call, Outcome
 from daglite.core.kernel import Cancelled
 from daglite.exceptions import ExecutionError, PolicyError, TaskTimeoutError
@@ -36,7 +36,7 @@ def rejects_nothing(value: object) -> bool:
 
 def test_nothing_asked_for() -> None:
     """There is no chain then."""
-    assert build_chain(PolicySet(), innermost) is None
+    assert build_chain(PolicySet(), innermost, SequentialBackend()) is None
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_nothing_asked_for() -> None:
 )
 def test_passive(policies: PolicySet, passive: bool) -> None:
     """Only a retry that looks at no results does nothing before and after a success."""
-    chain = build_chain(policies, innermost)
+    chain = build_chain(policies, innermost, SequentialBackend())
     assert chain is not None
     assert chain.passive is passive
 

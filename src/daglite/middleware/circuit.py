@@ -1,0 +1,173 @@
+"""Carries out `CircuitBreaker`: calls wait, or fail, while what they call seems to be down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable
+from functools import partial
+from typing import Any, Protocol, final
+
+from daglite.core.attempts import park
+from daglite.core.call import Call, Outcome
+from daglite.core.events import CircuitChanged
+from daglite.core.kernel import Completion
+from daglite.core.protocols import Next
+from daglite.exceptions import BulkheadFullError, CircuitOpenError, RateLimitedError
+from daglite.policies import CircuitBreaker
+from daglite.state.breaker import Breaker, Permit, Transition
+
+__all__ = ["Circuit", "CircuitOfCalls", "wake"]
+
+
+def wake(tokens: Iterable[Hashable | None]) -> None:
+    """Tell those who wait that it may be their turn; a token is a function of no arguments."""
+    for token in tokens:
+        if token is not None:
+            call: Any = token
+            call()
+
+
+_HELD_UP = (RateLimitedError, BulkheadFullError)
+"""What ends a call that hasn't started: no news of the other side."""
+
+
+class Permitted(Protocol):
+    """What is asked to make the call, once there is a permit."""
+
+    async def __call__(self, call: Call, *, permit: Permit) -> Outcome: ...
+
+
+class _OpenedMeanwhileError(Exception):
+    """The permit is worth nothing any more."""
+
+
+@final
+class Circuit:
+    """
+    The breaker of a task, as calls go through it.
+
+    An open one costs no attempt: the call is parked, or refused.  Neither does a failed probe,
+    which the breaker asked for, not the task: its call is parked again.
+    """
+
+    def __init__(self, policy: CircuitBreaker) -> None:
+        self._policy = policy
+
+    async def through(self, call: Call, permitted: Permitted, *, again: bool) -> Outcome:
+        """
+        Let a call go when the breaker does, and tell the breaker how it ended.
+
+        Args:
+            call: The call.
+            permitted: Makes it.
+            again: Whether a failed probe waits and goes again, where calls are parked.
+        """
+        policy, kernel, name = self._policy, call.run.kernel, call.node_name
+        breaker: Breaker = call.run.states.breaker(policy, policy.key or name, name, policy.scope)
+        parks = policy.on_open == "park"
+        again = again and parks
+        until = kernel.now() + (policy.max_park if parks else 0.0)
+        while True:
+            permit = await self._permit(call, breaker, until)
+            if isinstance(permit, CircuitOpenError):
+                return Outcome(error=permit)
+            try:
+                outcome = await permitted(call, permit=permit)
+            except _OpenedMeanwhileError:
+                wake(breaker.give_back(permit))
+                continue
+            except BaseException:
+                wake(breaker.give_back(permit))
+                raise
+            failed = self._record(call, breaker, permit, outcome)
+            if not (failed and permit.is_probe and again):
+                return outcome
+            call = call.repeated()
+
+    def confirm(self, call: Call, permit: Permit) -> None:
+        """
+        Look whether *permit* is still good, in the moment before the call starts.
+
+        Raises:
+            _OpenedMeanwhileError: It isn't; `through` asks for another.
+        """
+        policy, name = self._policy, call.node_name
+        if permit.is_probe:
+            return
+        breaker: Breaker = call.run.states.breaker(policy, policy.key or name, name, policy.scope)
+        now = breaker.permit(call.run.kernel.now())
+        if now is not permit:
+            if isinstance(now, Permit):
+                self._tell(call, now.transition)
+                wake(breaker.give_back(now))
+            raise _OpenedMeanwhileError
+
+    async def _permit(
+        self, call: Call, breaker: Breaker, until: float
+    ) -> Permit | CircuitOpenError:
+        """Wait for a permit, up to the moment *until* on the kernel's clock."""
+        kernel = call.run.kernel
+        while True:
+            awaited: Completion[bool] = Completion(kernel)
+            token = partial(kernel.post, awaited.set, True)
+            answer = breaker.permit(kernel.now(), token)
+            if isinstance(answer, Permit):
+                self._tell(call, answer.transition)
+                return answer
+            try:
+                left = until - kernel.now()
+                if left <= 0:
+                    return _refused(breaker, answer, call)
+                await park(call, min(answer, left), "circuit breaker", awaited)
+            finally:
+                breaker.leave(token)
+
+    def _record(self, call: Call, breaker: Breaker, permit: Permit, outcome: Outcome) -> bool:
+        """Say how *call* ended; return whether it counts as a failure."""
+        error = outcome.error
+        held_up = outcome.started is None and isinstance(error, _HELD_UP)
+        if error is not None and (held_up or isinstance(error, self._policy.ignore)):
+            wake(breaker.give_back(permit))
+            return False
+        failed = error is not None
+        now = call.run.kernel.now()
+        self._tell(call, breaker.record(permit, now, failed=failed, took=outcome.ran))
+        return failed
+
+    def _tell(self, call: Call, transition: Transition | None) -> None:
+        if transition is None:
+            return
+        call.run.emit(
+            CircuitChanged,
+            transition.key,
+            transition.before,
+            transition.after,
+            transition.reason,
+            transition.retry_in,
+        )
+        wake(transition.wake)
+
+
+@final
+class CircuitOfCalls:
+    """A circuit that counts how whole calls end, retries included."""
+
+    def __init__(self, policy: CircuitBreaker) -> None:
+        self._circuit = Circuit(policy)
+
+    async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
+        async def permitted(call: Call, *, permit: Permit) -> Outcome:
+            return await call_next(call)
+
+        return await self._circuit.through(call, permitted, again=False)
+
+
+def _refused(breaker: Breaker, answer: float, call: Call) -> CircuitOpenError:
+    state = breaker.snapshot(call.run.kernel.now()).state.replace("_", " ")
+    forever = answer == math.inf
+    when = "until somebody resets it" if forever else f"a probe may go in {answer:g} s"
+    return CircuitOpenError(
+        f"the circuit {breaker.key!r} is {state}; {when}",
+        retry_in=None if forever else answer,
+        key=breaker.key,
+    )

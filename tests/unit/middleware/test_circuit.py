@@ -1,0 +1,168 @@
+"""Circuit breakers in runs: who is let through, who waits, and who is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daglite import CircuitBreaker, RetryPolicy, TimeoutPolicy, evaluate, find_backend, task
+from daglite.callbacks import AttemptFailed, CallParked, CircuitChanged
+from daglite.core.call import Call
+from daglite.exceptions import CircuitOpenError, PolicyError
+from daglite.testing import Fails, Hangs, Takes
+from tests.unit.lab import Lab
+
+
+@task
+def work(x: int = 0) -> int:
+    return x
+
+
+def guarded(**options: Any) -> Any:
+    """`work` behind a breaker that opens after five failures in a row, for 15 s."""
+    given: dict[str, Any] = {"consecutive": 5, "break_for": 15, **options}
+    return work.with_options(circuit_breaker=CircuitBreaker(**given))
+
+
+def down_until(moment: float, lab: Lab, takes: float = 0.1) -> Any:
+    """A dependency that fails up to that moment, by the lab's clock."""
+
+    def script(call: Call) -> Any:
+        return Fails(OSError("down"), takes) if lab.clock.now() < moment else Takes(takes)
+
+    return script
+
+
+def circuits(lab: Lab) -> list[tuple[str, str]]:
+    return [(event.before, event.after) for event in lab.events.of(CircuitChanged)]
+
+
+@pytest.mark.parametrize(("slots", "most"), [(1, 5), (4, 8), (16, 20)])
+def test_a_dead_dependency_sees_few_calls(lab: Lab, slots: int, most: int) -> None:
+    """No more than it takes to open, and those that were under way: W - 1."""
+    dead = guarded(on_open="fail")
+    with pytest.raises(OSError, match="down"):
+        lab(
+            [dead.bind(x=i) for i in range(200)],
+            lambda call: Fails(OSError("down"), 1),
+            slots=slots,
+            on_failure="continue",
+        )
+    assert len(lab.backend.calls) <= most
+
+
+def test_an_outage(lab: Lab) -> None:
+    """Calls wait it out: few are wasted, all succeed, and soon after it is over."""
+    patient = guarded(on_open="park").with_options(retry=RetryPolicy(2, "exponential", delay=1))
+    assert lab(patient.extend(x=range(1_000)), down_until(60, lab), slots=16) == list(range(1_000))
+    assert len(lab.events.of(AttemptFailed)) <= 25
+    assert lab.clock.now() <= 80
+
+
+def test_a_probe_costs_no_attempt(lab: Lab) -> None:
+    """What the breaker asks for, the task doesn't pay: not in retries, nor in its record."""
+    flaky = guarded().with_options(retry=RetryPolicy(5, "none"))
+    assert lab(flaky.bind(x=3), down_until(40, lab, 0.0)) == 3
+    # Five failures open it at 0; probes go at 15, 30 and 45, of which the last one succeeds.
+    assert [event.attempt for event in lab.events.of(AttemptFailed)] == [1, 2, 3, 4, 5]
+    assert [call.started for call in lab.backend.calls] == [0, 0, 0, 0, 0, 15, 30, 45]
+    assert circuits(lab) == [
+        ("closed", "open"),
+        ("open", "half_open"),
+        ("half_open", "open"),
+        ("open", "half_open"),
+        ("half_open", "open"),
+        ("open", "half_open"),
+        ("half_open", "closed"),
+    ]
+
+
+def test_parked_no_longer_than_max_park(lab: Lab) -> None:
+    """Then the call fails, with the seconds that the circuit stays open."""
+    dead = guarded(max_park=20).with_options(retry=RetryPolicy(9, "none"))
+    with pytest.raises(CircuitOpenError, match="the circuit 'work' is open") as caught:
+        lab(dead.bind(), lambda call: Fails(OSError("down")))
+    assert lab.clock.now() == 20
+    assert caught.value.key == "work"
+    assert caught.value.retry_in == 10
+    assert {event.reason for event in lab.events.of(CallParked)} == {"circuit breaker"}
+
+
+def test_ignored_errors_are_no_news(lab: Lab) -> None:
+    """They neither open it nor close it."""
+    picky = guarded(ignore=KeyError).with_options(retry=RetryPolicy(20, "none"))
+    with pytest.raises(KeyError):
+        lab(picky.bind(), lambda call: Fails(KeyError("k")))
+    assert len(lab.backend.calls) == 21
+    assert circuits(lab) == []
+
+
+def test_whole_calls_may_count(lab: Lab) -> None:
+    """With their retries: five calls of three attempts each; the sixth isn't made."""
+    dead = guarded(key="whole", counts="call", on_open="fail", scope="process")
+    dead = dead.with_options(retry=RetryPolicy(2, "none"))
+    attempts = []
+    for _ in range(5):
+        with pytest.raises(OSError, match="down"):
+            lab(dead.bind(), lambda call: Fails(OSError("down")))
+        attempts.append(len(lab.backend.calls))
+    assert attempts == [3] * 5
+    with pytest.raises(CircuitOpenError):
+        lab(dead.bind())
+    assert circuits(lab) == [("closed", "open")]
+
+
+def test_a_probe_that_hangs_frees_its_place(lab: Lab) -> None:
+    """At the limit of its attempt, or when its lease is over; a cancelled one at once."""
+    limited = guarded(probe_lease=5).with_options(
+        retry=RetryPolicy(9, "none"), timeout=TimeoutPolicy(2)
+    )
+
+    def script(call: Call) -> Any:
+        if lab.clock.now() < 15:
+            return Fails(OSError("down"))
+        return Hangs() if lab.clock.now() < 20 else Takes(0)
+
+    assert lab(limited.bind(x=1), script) == 1
+    assert lab.clock.now() < 60
+
+
+def test_tasks_share_a_circuit_by_its_key(lab: Lab) -> None:
+    """Five failures of one stop the other, too; and both must mean the same."""
+    shared = CircuitBreaker("api", consecutive=5, on_open="fail")
+    one = work.with_options(name="one", circuit_breaker=shared, retry=RetryPolicy(9, "none"))
+    two = work.with_options(name="two", circuit_breaker=shared)
+    with pytest.raises(CircuitOpenError, match="the circuit 'api'"):
+        lab([one.bind()], {"one": [Fails(OSError("down"))] * 9})
+    other = two.with_options(circuit_breaker=CircuitBreaker("api", consecutive=6))
+    with pytest.raises(PolicyError, match="share the circuit breaker 'api'"):
+        lab([two.bind(), other.with_options(name="other").bind()])
+
+
+def test_runs_share_what_the_process_has(lab: Lab) -> None:
+    """A circuit of the process is open for the next run; one of a run is forgotten with it."""
+    for scope, again in (("run", OSError), ("process", CircuitOpenError)):
+        breaker = CircuitBreaker(f"of {scope}", consecutive=5, on_open="fail", scope=scope)
+        dead = work.with_options(circuit_breaker=breaker, retry=RetryPolicy(4, "none"))
+        with pytest.raises(OSError, match="down"):
+            lab(dead.bind(), lambda call: Fails(OSError("down")))
+        with pytest.raises(again):
+            lab(dead.bind(), lambda call: Fails(OSError("down")))
+
+
+@pytest.mark.parametrize("backend", ["sequential", "threading"])
+def test_in_place_and_on_threads(backend: str) -> None:
+    """The same on the caller's thread and on real ones."""
+    calls: list[int] = []
+
+    @task(circuit_breaker=CircuitBreaker(consecutive=5, on_open="fail"))
+    def dead(x: int) -> int:
+        calls.append(x)
+        raise OSError("down")
+
+    with pytest.raises(OSError, match="down"):
+        evaluate(
+            [dead.bind(x=i) for i in range(50)], default_backend=backend, on_failure="continue"
+        )
+    assert 5 <= len(calls) <= 5 + find_backend(backend).slots - 1
