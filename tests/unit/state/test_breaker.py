@@ -243,6 +243,14 @@ def test_fifty_callers_at_half_open(probes: int) -> None:
     assert not any(isinstance(breaker.permit(33), float) for _ in range(50))
 
 
+def test_a_probe_that_is_back_keeps_its_place() -> None:
+    """So many go in all, not so many at a time."""
+    breaker = opened(probes=3)
+    first, *_ = [let_go(breaker, 30) for _ in range(3)]
+    breaker.record(first, 31, failed=False)
+    assert breaker.permit(31) == 29
+
+
 @pytest.mark.parametrize(
     ("failures", "after"), [(0, "closed"), (1, "closed"), (2, "open"), (4, "open")]
 )
@@ -332,12 +340,12 @@ def test_a_neutral_probe_frees_its_place() -> None:
 
 def test_probes_of_an_earlier_break_hold_no_place() -> None:
     """However long their lease is."""
-    breaker = opened(probe_lease=1000)
+    breaker = opened(probes=2, probe_lease=1000)
     let_go(breaker, 30)
     breaker.force_open()
     breaker.reset()
     call(breaker, 40, failed=True)
-    assert let_go(breaker, 70).is_probe
+    assert all(let_go(breaker, 70).is_probe for _ in range(2))
 
 
 # -- who waits ------------------------------------------------------------------------
