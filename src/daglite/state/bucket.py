@@ -94,9 +94,8 @@ class Bucket:
 
     def _new_slot(self, now: float) -> int:
         if now >= self._full_at + self._slots * self._interval:
+            # All that was given back was past, and is dropped.
             self._full_at, self._slots = now, 0
             self._era += 1
-            self._free.clear()
-            self._first_free.clear()
         self._slots += 1
         return self._slots
