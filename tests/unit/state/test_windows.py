@@ -89,4 +89,5 @@ def test_clear(window: CountWindow | TimeWindow) -> None:
     window.clear()
     assert totals(window) == (0, 0, 0)
     window.add(1, False, True)
+    window.trim(3.5)
     assert totals(window) == (1, 0, 1)
