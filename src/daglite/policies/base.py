@@ -124,7 +124,7 @@ def typed_init(init: Callable[_P, None]) -> Callable[_P, None]:
 class PolicyModel(BaseModel):
     """A frozen pydantic model whose every refusal is a `PolicyError`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
     _later: ClassVar[frozenset[str]] = frozenset()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeGuard
 
@@ -311,7 +312,10 @@ class PolicySet(PolicyModel):
         )
 
 
-_NOTHING = PolicySet()
+@cache
+def _nothing() -> PolicySet:
+    # When it is first asked for: the schema of a set takes some time to build.
+    return PolicySet()
 
 
 def resolve_policies(layers: Sequence[tuple[str, PolicySet]]) -> PolicySet:
@@ -338,7 +342,7 @@ def resolve_policies(layers: Sequence[tuple[str, PolicySet]]) -> PolicySet:
                 names.append(name)
                 merged[slot] = _merged(slot, merged.get(slot), value, names)
     if not merged:
-        return _NOTHING
+        return _nothing()
     check_together(merged, sources)
     result = PolicySet(**merged)
     result._origins = tuple((slot, names[-1]) for slot, names in sources.items())
