@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Backend": "core.protocols",
+    "BreakerSnapshot": "state.breaker",
     "Bulkhead": "policies",
     "CachePolicy": "policies",
     "Call": "core.call",
@@ -42,12 +43,15 @@ _HOMES = {
     "TaskFuture": "core.task",
     "ThreadBackend": "backends.threads",
     "TimeoutPolicy": "policies",
+    "breakers": "circuits",
     "build_graph": "core.builder",
     "current_call": "core.current",
     "evaluate": "evaluation",
     "evaluate_async": "evaluation",
     "find_backend": "backends.registry",
+    "force_open": "circuits",
     "get_global_settings": "settings",
+    "reset": "circuits",
     "run_here": "core.dispatch",
     "set_global_settings": "settings",
     "task": "core.decorator",

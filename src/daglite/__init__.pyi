@@ -3,6 +3,9 @@ from typing import Final
 from daglite.backends.registry import find_backend as find_backend
 from daglite.backends.sequential import SequentialBackend as SequentialBackend
 from daglite.backends.threads import ThreadBackend as ThreadBackend
+from daglite.circuits import breakers as breakers
+from daglite.circuits import force_open as force_open
+from daglite.circuits import reset as reset
 from daglite.core.builder import build_graph as build_graph
 from daglite.core.call import Call as Call
 from daglite.core.call import Outcome as Outcome
@@ -35,10 +38,12 @@ from daglite.policies import TimeoutPolicy as TimeoutPolicy
 from daglite.settings import DagliteSettings as DagliteSettings
 from daglite.settings import get_global_settings as get_global_settings
 from daglite.settings import set_global_settings as set_global_settings
+from daglite.state.breaker import BreakerSnapshot as BreakerSnapshot
 
 __version__: Final[str]
 __all__ = [
     "Backend",
+    "BreakerSnapshot",
     "Bulkhead",
     "CachePolicy",
     "Call",
@@ -64,12 +69,15 @@ __all__ = [
     "TaskFuture",
     "ThreadBackend",
     "TimeoutPolicy",
+    "breakers",
     "build_graph",
     "current_call",
     "evaluate",
     "evaluate_async",
     "find_backend",
+    "force_open",
     "get_global_settings",
+    "reset",
     "run_here",
     "set_global_settings",
     "task",

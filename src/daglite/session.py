@@ -43,7 +43,7 @@ from daglite.policies.messages import did_you_mean
 from daglite.settings import DagliteSettings, get_global_settings
 from daglite.state.registry import Registry
 
-__all__ = ["OnFailure", "Options", "Session"]
+__all__ = ["OnFailure", "Options", "Session", "process_states"]
 
 _number = count(1)
 _process = [os.urandom(8).hex()]
@@ -51,8 +51,14 @@ _process = [os.urandom(8).hex()]
 
 _SILENT = Listeners(())
 
-_states = Registry()
+_states = [Registry()]
 """What the policies of all runs of this process remember together."""
+
+
+def process_states() -> Registry:
+    """The states of policies with ``scope="process"``."""
+    return _states[0]
+
 
 _PlannerKey: TypeAlias = tuple[DagliteSettings, str | int]
 """Settings, and the default backend by its name or its id."""
@@ -164,7 +170,7 @@ class Session:
         run = Run(run_id, Kernel(self._clock), listeners, seed=run_id)
         stateful = [step for step in steps.values() if step.stateful]
         if stateful:
-            run.states = Registry({"process": _states})
+            run.states = Registry({"process": _states[0]})
             for step in stateful:
                 prepare_states(step.policies, run.states, step.name)
         if on_run is not None:
@@ -384,6 +390,7 @@ _sessions: WeakSet[Session] = WeakSet()
 def _after_fork() -> None:
     """The child's runs aren't the parent's, and who held a lock there isn't here."""
     _process[0] = os.urandom(8).hex()
+    _states[0] = Registry()
     for session in tuple(_sessions):
         session._renew_lock()
 
