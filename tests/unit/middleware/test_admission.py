@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from typing import Any
 
 import pytest
 
-from daglite import Bulkhead, CircuitBreaker, RateLimit, RetryBudget, RetryPolicy, task
+from daglite import (
+    Bulkhead,
+    CircuitBreaker,
+    RateLimit,
+    RetryBudget,
+    RetryPolicy,
+    TimeoutPolicy,
+    task,
+)
 from daglite.callbacks import CallParked
 from daglite.core.call import Call
-from daglite.exceptions import BulkheadFullError, RateLimitedError
-from daglite.testing import Fails, Takes
+from daglite.core.run import Run
+from daglite.exceptions import BulkheadFullError, ExecutionError, RateLimitedError
+from daglite.session import Options, Session
+from daglite.testing import Fails, Hangs, ScriptedBackend, Takes
 from tests.unit.lab import Lab
 
 
@@ -112,3 +124,43 @@ def test_a_budget_that_paces(lab: Lab) -> None:
     assert lab([paced.bind(x=i) for i in range(5)], script, slots=5) == [1] * 5
     assert 3 <= lab.clock.now() <= 6
     assert {event.reason for event in lab.events.of(CallParked)} == {"retry budget"}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_everything_is_given_back(lab: Lab, seed: int) -> None:
+    """However calls end: places, turns, budgets and probes are free when the run is over."""
+    draw = random.Random(seed)
+    breaker = CircuitBreaker(
+        consecutive=draw.randint(1, 4),
+        break_for=draw.choice([1, 5]),
+        probes=draw.randint(1, 2),
+        **draw.choice([{"on_open": "fail"}, {"max_park": 20}]),
+    )
+    retry = RetryPolicy(
+        draw.randint(0, 3),
+        draw.choice(["none", "constant"]),
+        budget=RetryBudget(draw.random(), on_exhausted=draw.choice(["pace", "fail"])),
+    )
+    limits: list[dict[str, Any]] = [{"attempt": 2}, {"total": 6}, {"attempt": 2, "total": 9}]
+    guarded = work.with_options(
+        circuit_breaker=breaker,
+        bulkhead=draw.choice([Bulkhead(2), Bulkhead(1, max_queue=3), Bulkhead(2, max_wait=1)]),
+        rate_limit=draw.choice([RateLimit(10), RateLimit(1, burst=3, max_wait=4)]),
+        retry=retry,
+        timeout=TimeoutPolicy(**draw.choice(limits)),
+    )
+    endings: list[Any] = [Takes(0.5, 1), Takes(3, 1), Fails(OSError("down"), 0.2), Hangs()]
+    backend = ScriptedBackend(lab.clock, lambda call: draw.choice(endings), slots=3)
+    runs: list[Run] = []
+    session = Session(Options(default_backend=backend), lab.clock)
+    expr = [guarded.extend(x=range(8)), *(guarded.bind(x=i) for i in range(4))]
+    options = Options(on_failure=draw.choice(["stop", "continue"]))
+    with contextlib.suppress(ExecutionError):
+        session.evaluate(expr, options, runs.append)
+    states = runs[0].states
+    permits = states.permits(guarded.policies.bulkhead, "work", "work")
+    assert (permits.taken, permits.waiting) == (0, 0)
+    assert states.budget(retry.budget, "work", "work")._held == 0
+    circuit = states.breaker(breaker, "work", "work")
+    assert not circuit._probes
+    assert not circuit._waiting
