@@ -20,7 +20,6 @@ NOT_YET = frozenset(
     {
         "cache",
         "chaos",
-        "hedge",
         "limits",
         "map_policy",
     }
@@ -144,6 +143,11 @@ _SPELLINGS = {
 
 def _check_promises(task: TaskInfo, policies: PolicySet, backend: Backend) -> None:
     """A policy is kept or refused."""
+    if policies.hedge is not None and backend.slots < 2:
+        raise PolicyError(
+            f"task {task.name!r} has hedge=, but backend {backend.name!r} makes one call at a "
+            "time; use a backend with more workers, such as 'threading', or leave it out"
+        )
     wanted = None if policies.timeout is None else policies.timeout.on_expiry
     can = backend.capabilities
     if (wanted == "kill" and not can.kill) or (wanted == "cancel" and not can.cancel):

@@ -171,9 +171,7 @@ def test_what_nobody_carries_out(slot: str) -> None:
     """It is refused from whichever layer it comes, never accepted and ignored."""
     options: dict[str, Any] = {slot: NOT_CARRIED_OUT.get(slot)}
     spelling = f"{slot}="
-    if slot == "hedge":
-        options = {"hedge": Hedge(1), "idempotent": True}
-    elif slot == "limits":
+    if slot == "limits":
         spelling = r"limits= \(or max_memory=, max_cpu_time=\)"
     message = (
         rf"^task 'work': {spelling} can't be carried out in this version of daglite yet; leave"

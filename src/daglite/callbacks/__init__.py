@@ -13,6 +13,7 @@ from daglite.callbacks.progress import ProgressBar
 from daglite.core.events import (
     AttemptFailed,
     CallAbandoned,
+    CallHedged,
     CallParked,
     CircuitChanged,
     Event,
@@ -29,6 +30,7 @@ from daglite.core.protocols import Callback, ExecutionCallback
 __all__ = [
     "AttemptFailed",
     "CallAbandoned",
+    "CallHedged",
     "CallParked",
     "Callback",
     "CircuitChanged",

@@ -17,6 +17,7 @@ from daglite.exceptions import describe
 __all__ = [
     "AttemptFailed",
     "CallAbandoned",
+    "CallHedged",
     "CallParked",
     "CircuitChanged",
     "Event",
@@ -219,6 +220,31 @@ class CallParked(Event):
         after = f"after attempt {self.attempt}"
         time = "" if self.seconds == math.inf else f" {format_duration(self.seconds)}"
         return f"{subject} waits{time} {after} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class CallHedged(Event):
+    """
+    An attempt takes long, and another call of it is made beside it.
+
+    Attributes:
+        node_id: The node.
+        node_name: The name of its task.
+        element: Index of the element in its map, from 0; None: not a map.
+        attempt: Which attempt it is, from 1.
+        after: Seconds since the call before it.
+    """
+
+    node_id: int
+    node_name: str
+    element: int | None
+    attempt: int
+    after: float
+
+    def __str__(self) -> str:
+        subject = _subject(self.node_name, self.element)
+        after = f"after {format_duration(self.after)}"
+        return f"{subject} attempt {self.attempt} is hedged {after}"
 
 
 @dataclass(frozen=True, slots=True)

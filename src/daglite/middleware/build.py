@@ -1,7 +1,7 @@
 """
 Which middleware serves which policy, and in which order: the only place.
 
-    around_call → fallback → total timeout → (circuit of calls) → retry → around_attempt
+    around_call → fallback → total timeout → (circuit of calls) → retry → hedge → around_attempt
         → circuit, rate, bulkhead → attempt timeout → backend
 """
 
@@ -18,6 +18,7 @@ from daglite.middleware.admission import Admission
 from daglite.middleware.circuit import Circuit, CircuitOfCalls
 from daglite.middleware.deadline import TotalTimeout
 from daglite.middleware.fallback import Fallback
+from daglite.middleware.hedge import Hedging
 from daglite.middleware.retry import Retry
 from daglite.middleware.timeout import AttemptTimeout
 from daglite.policies import PolicySet
@@ -63,6 +64,8 @@ def build_chain(policies: PolicySet, innermost: Next, backend: Backend) -> Chain
         links.append(CircuitOfCalls(breaker))
     if retry is not None:
         links.append(Retry(retry))
+    if policies.hedge is not None:
+        links.append(Hedging(policies.hedge))
     links.extend(_Checked(each) for each in policies.around_attempt)
     circuit = None if breaker is None or of_calls else Circuit(breaker)
     if circuit is not None or rate is not None or bulkhead is not None:

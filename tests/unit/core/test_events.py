@@ -12,6 +12,7 @@ from daglite.core import events
 from daglite.core.events import (
     AttemptFailed,
     CallAbandoned,
+    CallHedged,
     CallParked,
     CircuitChanged,
     Event,
@@ -52,6 +53,10 @@ LINES = [
     (
         CallParked("r1", 1.0, 3, "load", None, 1, math.inf, "bulkhead"),
         "load waits after attempt 1 (bulkhead)",
+    ),
+    (
+        CallHedged("r1", 1.0, 3, "load", None, 2, 0.5),
+        "load attempt 2 is hedged after 500ms",
     ),
     (
         CircuitChanged("r1", 1.0, "api", "open", "half_open", "the break is over", None),

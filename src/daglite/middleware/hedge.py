@@ -1,0 +1,78 @@
+"""Carries out `Hedge`: a second call beside an attempt that takes long."""
+
+from __future__ import annotations
+
+from typing import final
+
+from daglite.core.call import Call, Outcome
+from daglite.core.events import CallHedged
+from daglite.core.kernel import Activity
+from daglite.core.protocols import Next
+from daglite.policies import Hedge
+from daglite.state.latencies import Latencies
+
+__all__ = ["Hedging"]
+
+
+@final
+class Hedging:
+    """
+    Makes further calls of an attempt, and takes the first result.
+
+    The others are cancelled then.  A call that fails doesn't end the attempt as long as another
+    one is under way; if all fail, the first failure is the attempt's.
+    """
+
+    def __init__(self, policy: Hedge) -> None:
+        self._policy = policy
+        self._latencies = Latencies()
+
+    async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
+        kernel = call.run.kernel
+        running: list[Activity[Outcome]] = [kernel.spawn(_made(call, call_next))]
+        failed: list[Outcome] = []
+        hedges, latest = 0, kernel.now()
+        try:
+            while True:
+                for activity in [each for each in running if each.done]:
+                    running.remove(activity)
+                    outcome = _outcome_of(activity)
+                    if outcome.ok:
+                        self._latencies.add(outcome.ran)
+                        return outcome
+                    failed.append(outcome)
+                if not running:
+                    return failed[0]
+                delay = self._delay() if hedges < self._policy.max_hedges else None
+                if delay is None:
+                    await kernel.first_of(*running)
+                    continue
+                with kernel.deadline(latest + delay - kernel.now()) as due:
+                    await kernel.first_of(*running)
+                if due.expired:
+                    hedges, latest = hedges + 1, kernel.now()
+                    call.run.emit(
+                        CallHedged, call.node_id, call.node_name, call.element, call.attempt, delay
+                    )
+                    running.append(kernel.spawn(_made(call.latest.repeated(), call_next)))
+        finally:
+            for activity in running:
+                kernel.cancel(activity)
+
+    def _delay(self) -> float | None:
+        """Seconds before another call is made; None: nobody knows yet."""
+        policy = self._policy
+        if policy.quantile is not None:
+            return self._latencies.quantile(policy.quantile)
+        return policy.delay
+
+
+async def _made(call: Call, call_next: Next) -> Outcome:
+    return await call_next(call)
+
+
+def _outcome_of(activity: Activity[Outcome]) -> Outcome:
+    if activity.error is not None:
+        # A middleware within raised: its fault, but this call's failure.
+        return Outcome(error=activity.error)
+    return activity.value
