@@ -21,7 +21,6 @@ NOT_YET = frozenset(
         "cache",
         "chaos",
         "limits",
-        "map_policy",
     }
 )
 """Slots of a set, and fields of a slot, for which there is no middleware yet."""

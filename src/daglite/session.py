@@ -283,8 +283,7 @@ def _crew_backend(nodes: dict[NodeId, GraphNode], steps: dict[TaskInfo, Step]) -
     first = next(iter(steps.values())).backend
     if not first.capabilities.shared_memory:
         return None
-    alone = all(step.bare and step.backend is first for step in steps.values())
-    if not alone:
+    if not all(s.bare and s.tolerance is None and s.backend is first for s in steps.values()):
         return None
     # What can be gone through once only may belong to this thread: a database's cursor, say.
     maps = [node for node in nodes.values() if node.kind == "map"]

@@ -11,6 +11,7 @@ from typing import Any
 from daglite.core.events import (
     AttemptFailed,
     CallAbandoned,
+    ElementFailed,
     Event,
     MapProgress,
     NodeFailed,
@@ -30,9 +31,10 @@ class Logger:
 
     *level* is the level at which ordinary lines are written: a run starts or finishes, a node
     completes, a call waits. It is no filter: what is finer is always written at DEBUG (a node
-    starts, progress of a map), a failed attempt or an abandoned call at WARNING, and a failed
-    node at ERROR, with its traceback. What is shown is up to the configuration of `logging`,
-    which is never touched here: no handler, no format, no level is set.
+    starts, progress of a map), a failed attempt, an abandoned call or a failed element that its
+    map goes on without at WARNING, and a failed node at ERROR, with its traceback. What is shown
+    is up to the configuration of `logging`, which is never touched here: no handler, no format,
+    no level is set.
 
     Each record has, besides its message, the attributes `event` (the event's type, such as
     "NodeCompleted"), `run_id`, `node_id`, `node_name`, `element` and `attempt` (None where it
@@ -69,7 +71,7 @@ class Logger:
     def _level_of(self, event: Event) -> int:
         if isinstance(event, (NodeStarted, MapProgress)):
             return logging.DEBUG
-        if isinstance(event, (AttemptFailed, CallAbandoned)):
+        if isinstance(event, (AttemptFailed, ElementFailed, CallAbandoned)):
             return logging.WARNING
         if isinstance(event, NodeFailed):
             return logging.ERROR

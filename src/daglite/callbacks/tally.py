@@ -10,6 +10,7 @@ from itertools import islice
 
 from daglite.core.events import (
     AttemptFailed,
+    ElementFailed,
     Event,
     MapProgress,
     NodeCompleted,
@@ -88,6 +89,8 @@ class RunTally:
         self._done = 0
         self._retries = 0
         self._failed: set[int] = set()
+        # Ids of maps that go on without failed elements.
+        self._tolerant: set[int] = set()
         # node id -> its failed attempts that may have been followed by another one
         self._attempts: dict[int, int] = {}
         self._running: dict[int, str] = {}
@@ -107,8 +110,11 @@ class RunTally:
                 self._done += 1
                 self._forget(event.node_id)
                 self._attempts.pop(event.node_id, None)
+            elif isinstance(event, ElementFailed):
+                self._tolerant.add(event.node_id)
+                self._no_retry_followed(event.node_id)
             elif isinstance(event, NodeFailed):
-                self._node_failed(event.node_id)
+                self._node_failed(event.node_id, event.element)
 
     def view(self, most: int = 3) -> TallyView:
         """Return the counts of this moment, with at most *most* names and *most* maps."""
@@ -137,10 +143,15 @@ class RunTally:
         self._running.pop(event.node_id, None)
         self._maps[event.node_id] = MapCount(event.node_name, event.done, event.total)
 
-    def _node_failed(self, node_id: int) -> None:
+    def _node_failed(self, node_id: int, element: int | None) -> None:
         self._failed.add(node_id)
         self._forget(node_id)
-        # Its last attempt was no retry's cause. A call may also fail without any: out of time.
+        # A map with too many failed elements has told of each of them.
+        if element is not None or node_id not in self._tolerant:
+            self._no_retry_followed(node_id)
+
+    def _no_retry_followed(self, node_id: int) -> None:
+        # A call's last attempt was no retry's cause. It may also fail without any: out of time.
         attempts = self._attempts.get(node_id, 0)
         if attempts:
             self._attempts[node_id] = attempts - 1

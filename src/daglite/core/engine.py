@@ -99,7 +99,8 @@ class Engine:
             self._stop()
         if self._failures:
             first, *others = self._failures
-            raise filled(first, failures=self._failures) if others else first
+            # With the failed elements that a map's own error may hold.
+            raise filled(first, failures=(*first.failures, *others)) if others else first
         return self._value
 
     def _stop(self) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "CallHedged",
     "CallParked",
     "CircuitChanged",
+    "ElementFailed",
     "Event",
     "FallbackUsed",
     "MapProgress",
@@ -110,7 +111,8 @@ class NodeCompleted(Event):
         node_id: The node.
         node_name: The name of its task.
         elapsed: Seconds since it started, waits and retries included.
-        elements: Number of a map's elements, from 0; None: not a map.
+        elements: Number of a map's results, from 0: without elements that its `MapPolicy` has
+            left out; None: not a map.
     """
 
     node_id: int
@@ -145,6 +147,29 @@ class NodeFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ElementFailed(Event):
+    """
+    An element failed for good, and its map's `MapPolicy` leaves it out or collects its error.
+
+    If it was one too many, a `NodeFailed` of the map follows.
+
+    Attributes:
+        node_id: The map's node.
+        node_name: The name of its task.
+        element: Index of the element, from 0.
+        error: What it failed with.
+    """
+
+    node_id: int
+    node_name: str
+    element: int
+    error: BaseException
+
+    def __str__(self) -> str:
+        return f"{_subject(self.node_name, self.element)} failed: {describe(self.error)}"
+
+
+@dataclass(frozen=True, slots=True)
 class MapProgress(Event):
     """
     How far a map is; sent at most every 0.1 seconds per map, so not once per element.
@@ -152,7 +177,7 @@ class MapProgress(Event):
     Attributes:
         node_id: The map's node.
         node_name: The name of its task.
-        done: Number of its elements that are done, from 0.
+        done: Number of its elements that are done, from 0; also those that a `MapPolicy` lets fail.
         total: Number of all its elements; None: unknown yet.
     """
 

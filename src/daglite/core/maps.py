@@ -4,6 +4,8 @@ A map under way: calls are made as places become free, and none is held ready.
 The window of calls under way is a small multiple of the backend's slots.  For calls that take
 next to no time it grows, so that the threads needn't be woken for each; calls that are parked
 don't count.
+
+A failed element fails the map, unless the task's `MapPolicy` says something else (`Losses`).
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from typing import Any, Protocol, final
 
 from daglite.core.call import Call, Outcome
 from daglite.core.elements import calls_of, number_of_calls
+from daglite.core.events import ElementFailed
 from daglite.core.failures import error_of_call, error_of_node
 from daglite.core.frames import Frame
 from daglite.core.graph import MapTaskNode
 from daglite.core.kernel import Activity
+from daglite.core.losses import Losses
 from daglite.core.plan import Step
 from daglite.core.run import Run
 from daglite.exceptions import ExecutionError
@@ -73,6 +77,7 @@ class MapRun:
         self._under_way = 0
         self._parked = 0
         self._finished = 0
+        self._losses = None if step.tolerance is None else Losses(step.tolerance)
         self._exhausted = False
         self._settled = False
         self._pumping = False
@@ -177,14 +182,38 @@ class MapRun:
 
     def _take(self, call: Call, outcome: Outcome) -> None:
         self._under_way -= 1
-        if outcome.error is None:
-            assert call.element is not None
-            self.results[call.element] = outcome.value
-            self._finished += 1
-            self._ran += outcome.ran
-            self._engine.run.tell_progress(self.node, self._finished, self.total)
-        else:
-            self._fail(error_of_call(call, outcome, self.node), call.element)
+        assert call.element is not None
+        value = outcome.value
+        if outcome.error is not None:
+            error = error_of_call(call, outcome, self.node)
+            # `KeyboardInterrupt` and the like are no failures of an element.
+            if self._losses is None or not isinstance(outcome.error, Exception):
+                self._fail(error, call.element)
+                return
+            value = self._losses.add(error)
+            self._tell_loss(call, error)
+        self.results[call.element] = value
+        self._finished += 1
+        self._ran += outcome.ran
+        self._engine.run.tell_progress(self.node, self._finished, self.total)
+        if outcome.error is not None:
+            self._judge()
+
+    def _tell_loss(self, call: Call, error: ExecutionError) -> None:
+        run = self._engine.run
+        if not (self._settled or run.stopped):
+            run.emit(ElementFailed, call.node_id, call.node_name, call.element, error)
+
+    def _judge(self) -> bool:
+        """Whether no more elements have failed than the policy allows; else the map fails."""
+        begun, losses = len(self.results), self._losses
+        # A source may have more elements than it says.
+        total = begun if self._exhausted or self.total is None else max(self.total, begun)
+        known = self._exhausted or self.total is not None
+        error = None if losses is None else losses.verdict(total if known else None)
+        if error is not None:
+            self._fail(error_of_node(self.node, error))
+        return error is None
 
     def _refill(self) -> None:
         """Start more when half of the window is free: fewer, longer turns cost less."""
@@ -200,9 +229,13 @@ class MapRun:
             self._engine.fail(error, self._frame, element)
 
     def _settle(self) -> None:
-        if self._exhausted and not self._settled and self._finished == len(self.results):
+        if not self._exhausted or self._settled:
+            return
+        # Now the number of elements is known.
+        if self._judge() and self._finished == len(self.results):
             self._settled = True
-            self._engine.complete(self._frame, self.results)
+            losses, results = self._losses, self.results
+            self._engine.complete(self._frame, results if losses is None else losses.left(results))
 
     def _adapt(self) -> None:
         """Size the window by how long the calls took that ended since it was last looked at."""

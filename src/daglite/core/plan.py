@@ -9,7 +9,7 @@ from daglite.core.body import body_of
 from daglite.core.call import Target
 from daglite.core.graph import TaskInfo
 from daglite.core.protocols import Backend, Next
-from daglite.policies import PolicySet
+from daglite.policies import MapPolicy, PolicySet
 
 __all__ = ["Step"]
 
@@ -26,9 +26,10 @@ class Step(Target):
         bare: There is no chain.
         straight: Untimed, in place, and nothing to do unless a call fails.
         stateful: The chain needs `Run.states`.
+        tolerance: What a map does with failed elements; None: the first one fails it.
     """
 
-    __slots__ = ("backend", "bare", "enter", "policies", "stateful", "straight")
+    __slots__ = ("backend", "bare", "enter", "policies", "stateful", "straight", "tolerance")
 
     def __init__(
         self,
@@ -52,4 +53,9 @@ class Step(Target):
         self.enter = enter
         self.bare = bare
         self.stateful = stateful
-        self.straight = (bare or passive) and not self.timed and backend.capabilities.in_place
+        of_maps = policies.map_policy
+        tolerant = of_maps is not None and of_maps.on_error != "raise"
+        self.tolerance: MapPolicy | None = of_maps if tolerant else None
+        here = not self.timed and backend.capabilities.in_place
+        # What runs without an engine stops at the first failed element.
+        self.straight = (bare or passive) and here and not tolerant

@@ -152,7 +152,7 @@ class ExecutionCallback(Protocol):
 
         Args:
             node_id: The node.
-            error: An `ExecutionError`; of a map, once for each element that failed.
+            error: An `ExecutionError`; of a map, that of the element that failed it, if one did.
         """
         return
 

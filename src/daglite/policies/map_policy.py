@@ -23,6 +23,8 @@ class MapPolicy(Policy):
     ``MapPolicy("skip")`` leaves them out; ``MapPolicy("collect", max_failures=10)`` puts their
     errors in their places, and fails with the eleventh.
 
+    It says nothing of a call that is no element of a map.
+
     Attributes:
         on_error: What a failed element does: it fails the map at once, and no further element
             starts ("raise"); it is left out ("skip"); its error takes its place ("collect").

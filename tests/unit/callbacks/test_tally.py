@@ -7,6 +7,7 @@ import pytest
 from daglite.callbacks.tally import MapCount, RunTally
 from daglite.core.events import (
     AttemptFailed,
+    ElementFailed,
     MapProgress,
     NodeCompleted,
     NodeFailed,
@@ -30,6 +31,10 @@ def failed(node, name="load", element=None):
 
 def attempt(node, number=1, element=None):
     return AttemptFailed("r1", 1.0, node, "load", element, number, ValueError("bad"), 0.1)
+
+
+def lost(node, element):
+    return ElementFailed("r1", 1.0, node, "load", element, ValueError("bad"))
 
 
 def tallied(*events, nodes=12):
@@ -123,3 +128,18 @@ def test_a_view_names_only_the_first_few():
     maps = [started(node, "clean", 9) for node in range(100, 150)]
     view = tallied(*nodes, *maps).view(most=3)
     assert (len(view.names), view.running, len(view.maps), view.running_maps) == (3, 100, 3, 50)
+
+
+def test_failed_elements_of_a_map_that_goes_on():
+    """The last attempt of each is no retry, and no node has failed."""
+    events = [started(0, elements=9), attempt(0, 1, 4), attempt(0, 2, 4), lost(0, 4)]
+    view = tallied(*events, attempt(0, 1, 5), lost(0, 5)).view()
+    assert (view.retries, view.failed) == (1, 0)
+
+
+def test_a_map_with_too_many_failed_elements():
+    """Its own failure takes no retry away: that was done with each element."""
+    events = [started(0, elements=9), attempt(0, 1, 3), attempt(0, 1, 4), lost(0, 4), failed(0)]
+    view = tallied(*events).view()
+    assert (view.retries, view.failed) == (1, 1)
+    assert tallied(*events[:-1], attempt(0, 1, 5), failed(0, element=5)).view().retries == 1

@@ -7,8 +7,15 @@ from typing import Any
 
 import pytest
 
-from daglite import RetryPolicy, TimeoutPolicy, task
-from daglite.callbacks import MapProgress, NodeCompleted, NodeFailed, NodeStarted
+from daglite import MapPolicy, RetryPolicy, TimeoutPolicy, evaluate, task
+from daglite.callbacks import (
+    AttemptFailed,
+    ElementFailed,
+    MapProgress,
+    NodeCompleted,
+    NodeFailed,
+    NodeStarted,
+)
 from daglite.core import maps
 from daglite.core.call import Call
 from daglite.exceptions import ExecutionError, ParameterError
@@ -303,3 +310,233 @@ def test_a_total_is_not_spent_in_a_long_window(lab: Lab) -> None:
         return Takes(0.0001 if call.element < 500 else 0.3)
 
     assert len(lab(timed.extend(x=range(600)), script, slots=2)) == 600
+
+
+# -- MapPolicy --------------------------------------------------------------------
+
+
+def tolerant(*given: Any, **fields: Any) -> Any:
+    return work.with_options(map_policy=MapPolicy(*given, **fields))
+
+
+def fails_at(*elements: int, takes: float = 1) -> Any:
+    """A script in which those elements fail."""
+
+    def script(call: Call) -> Any:
+        if call.element in elements:
+            return Fails(ValueError(f"bad {call.element}"), takes)
+        return Takes(takes)
+
+    return script
+
+
+def test_skip(lab: Lab) -> None:
+    """Failed elements are left out, the others stay in order; who listens is told of each."""
+    assert lab(tolerant("skip").extend(x=range(8)), fails_at(0, 5, 7)) == [1, 2, 3, 4, 6]
+    assert [event.element for event in lab.events.of(ElementFailed)] == [0, 5, 7]
+    assert [event.element for event in lab.events.of(AttemptFailed)] == [0, 5, 7]
+    assert not lab.events.of(NodeFailed)
+    assert [event.elements for event in lab.events.of(NodeCompleted)] == [5]
+
+
+def test_none_is_no_failure(lab: Lab) -> None:
+    """An element whose result is None isn't left out."""
+    nothing = task(lambda x: None, name="nothing", map_policy=MapPolicy("skip"))
+    assert lab(nothing.extend(x=range(3))) == [None, None, None]
+
+
+def test_collect(lab: Lab) -> None:
+    """The error stands in its place: what `evaluate` would have raised."""
+    found = lab(tolerant("collect").extend(x=range(4)), fails_at(2))
+    error = found[2]
+    assert found == [0, 1, error, 3]
+    assert isinstance(error, ValueError)
+    assert isinstance(error, ExecutionError)
+    assert error.execution_path == ("work[2]",)
+    assert len(error.attempts) == 1
+    assert lab.events.of(ElementFailed)[0].error is error
+
+
+def test_the_next_task_sees_what_was_collected(lab: Lab) -> None:
+    """Errors are results like others; what was skipped is not there."""
+    kinds = task(lambda results: [isinstance(r, ValueError) for r in results], name="kinds")
+    script = fails_at(1, takes=0)
+    assert lab(tolerant("collect").extend(x=[5, 6]).join(kinds), script) == [False, True]
+    doubled = tolerant("skip").extend(x=[5, 6]).map(task(lambda y: 2 * y, name="double"))
+    only = lambda call: script(call) if call.node_name == "work" else None  # noqa: E731
+    assert lab(doubled, only) == [10]
+
+
+@pytest.mark.parametrize("on_error", ["skip", "collect"])
+def test_all_fail(lab: Lab, on_error: Any) -> None:
+    """Without a bound any number may; no elements meet any bound."""
+    bad = {"work": Fails(OSError("bad"))}
+    assert len(lab(tolerant(on_error).extend(x=range(5)), bad)) in (0, 5)
+    strict = tolerant(on_error, min_success_ratio=1.0, max_failures=0)
+    assert lab(strict.extend(x=[]), bad) == lab(strict.extend(x=iter(())), bad) == []
+
+
+def test_after_retries(lab: Lab) -> None:
+    """An element has failed when its call has."""
+    patient = tolerant("skip").with_options(retry=RetryPolicy(2, "none"))
+
+    def script(call: Call) -> Any:
+        failing = call.element == 0 or (call.element == 1 and call.attempt < 3)
+        return Fails(OSError("bad"), 1) if failing else Takes(1)
+
+    assert lab(patient.extend(x=range(3)), script) == [1, 2]
+    (lost,) = lab.events.of(ElementFailed)
+    assert isinstance(lost.error, ExecutionError)
+    assert (lost.element, len(lost.error.attempts)) == (0, 3)
+
+
+def test_too_many_failures(lab: Lab) -> None:
+    """One more than the bound fails the map at once, with the first errors and the counts."""
+    source = Source(1_000)
+    with pytest.raises(ExecutionError) as caught:
+        lab(tolerant("skip", max_failures=2).extend(x=source), fails_at(1, 4, 9, 15))
+    error = caught.value
+    assert error.message == "task 'work' failed: 3 elements failed, more than max_failures=2 allows"
+    assert error.execution_path == ("work",)
+    assert [e.execution_path for e in error.failures[1:]] == [
+        ("work[1]",),
+        ("work[4]",),
+        ("work[9]",),
+    ]
+    assert isinstance(error.__cause__, ValueError)
+    assert not isinstance(error, ValueError)
+    assert lab.clock.now() == 3
+    assert source.taken < 30
+    assert [event.element for event in lab.events.of(ElementFailed)] == [1, 4, 9]
+    assert [(e.element, e.error) for e in lab.events.of(NodeFailed)] == [(None, error)]
+
+
+def test_as_many_failures_as_it_stands(lab: Lab) -> None:
+    """The bound itself is allowed."""
+    bounded = tolerant("skip", max_failures=2, min_success_ratio=0.8)
+    assert len(lab(bounded.extend(x=range(10)), fails_at(1, 4))) == 8
+
+
+def test_a_ratio_that_cannot_be_met_any_more(lab: Lab) -> None:
+    """Where the number of elements is known the map fails with the failure that is too many."""
+    bounded = tolerant("collect", min_success_ratio=0.9).extend(x=range(100))
+    with pytest.raises(ExecutionError, match="11 of 100 elements failed, more than min_succ") as e:
+        lab(bounded, fails_at(*range(0, 100, 2)), slots=1)
+    assert "more than min_success_ratio=0.9 allows" in str(e.value)
+    assert lab.clock.now() == 21
+    assert len(e.value.failures) == 1 + 10
+
+
+def test_a_ratio_of_an_unknown_number(lab: Lab) -> None:
+    """It is told when the source has ended, and not before."""
+    bounded = tolerant("skip", min_success_ratio=0.5)
+    assert lab(bounded.extend(x=iter(range(20))), fails_at(*range(10))) == list(range(10, 20))
+    with pytest.raises(ExecutionError, match="11 of 20 elements failed, more than min_success"):
+        lab(bounded.extend(x=iter(range(20))), fails_at(*range(11)), slots=1)
+    # Those that are under way when the source ends aren't waited for.
+    began = lab.clock.now()
+    slow = lambda call: Takes(99) if call.element == 3 else Fails(OSError(), 1)  # noqa: E731
+    with pytest.raises(ExecutionError, match="3 of 4 elements failed"):
+        lab(bounded.extend(x=iter(range(4))), slow)
+    assert lab.clock.now() == began + 1
+
+
+@pytest.mark.parametrize(("ratio", "failures"), [(0.55, 45), (0.07, 93), (0.29, 71)])
+def test_a_ratio_is_met_exactly(lab: Lab, ratio: float, failures: int) -> None:
+    """Without errors of rounding: 0.55 * 100 is above 55."""
+    bounded = tolerant("skip", min_success_ratio=ratio)
+    assert len(lab(bounded.extend(x=range(100)), fails_at(*range(failures)))) == 100 - failures
+    with pytest.raises(ExecutionError, match=f"{failures + 1} of 100 elements failed"):
+        lab(bounded.extend(x=range(100)), fails_at(*range(failures + 1)))
+
+
+class Modest(list[int]):
+    """It has more elements than it says."""
+
+    def __len__(self) -> int:
+        return 2
+
+
+def test_a_source_that_understates(lab: Lab) -> None:
+    """What has come counts, not what was said."""
+    bounded = tolerant("skip", min_success_ratio=0.5)
+    assert len(lab(bounded.extend(x=Modest(range(10))), fails_at(7, 8, 9))) == 7
+
+
+def test_a_failed_map_is_one_failure_among_others(lab: Lab) -> None:
+    """With on_failure="continue" its element errors are told beside the other nodes' errors."""
+    other = task(lambda: 1, name="other")
+
+    def script(call: Call) -> Any:
+        if call.node_name == "other":
+            return Fails(KeyError("k"), 50)
+        return fails_at(0, 1)(call)
+
+    bounded = tolerant("skip", max_failures=1).extend(x=range(30))
+    with pytest.raises(ExecutionError) as caught:
+        lab([bounded, other.bind()], script, on_failure="continue")
+    paths = [e.execution_path[-1] for e in caught.value.failures]
+    assert paths == ["work", "work[0]", "work[1]", "other"]
+    assert len(lab.events.of(NodeFailed)) == 2
+
+
+@pytest.mark.parametrize("backend", ["sequential", "threading"])
+@pytest.mark.parametrize("options", [{}, {"retry": 1, "backoff": "none"}, {"timeout": 20}])
+def test_on_real_backends(backend: str, options: dict[str, Any]) -> None:
+    """Neither the straight run nor a crew of threads takes it, with and without a chain."""
+
+    def odd(x: int) -> int:
+        if x % 2 == 0:
+            raise ValueError("even")
+        return x
+
+    made = task(odd, name="odd", map_policy=MapPolicy("skip"), **options)
+    assert evaluate(made.extend(x=range(600)), default_backend=backend) == list(range(1, 600, 2))
+    collected = made.with_options(map_policy=MapPolicy("collect")).extend(x=range(5))
+    found = evaluate(collected, default_backend=backend)
+    assert [isinstance(each, ValueError) for each in found] == [True, False, True, False, True]
+    strict = made.with_options(map_policy=MapPolicy("skip", max_failures=3))
+    with pytest.raises(ExecutionError, match="4 of 600 elements failed"):
+        evaluate(strict.extend(x=range(600)), default_backend=backend)
+
+
+def test_what_is_no_failure_of_an_element(lab: Lab) -> None:
+    """A `SystemExit` isn't skipped, and neither is a source that fails."""
+    script = lambda call: Fails(SystemExit(3)) if call.element == 1 else None  # noqa: E731
+    with pytest.raises(ExecutionError, match="SystemExit: 3"):
+        lab(tolerant("skip").extend(x=range(3)), script)
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise LookupError("broken source")
+
+    with pytest.raises(LookupError, match="broken source"):
+        lab(tolerant("skip").extend(x=broken()), {"work": Takes(5)})
+
+
+@pytest.mark.parametrize("policy", [None, MapPolicy(), MapPolicy("raise", max_failures=0)])
+def test_raise_is_what_happens_without_a_policy(lab: Lab, policy: MapPolicy | None) -> None:
+    """The element's own error, and no word of elements that failed."""
+    with pytest.raises(ValueError, match="bad 5"):
+        lab(work.with_options(map_policy=policy).extend(x=range(9)), fails_at(5))
+    assert not lab.events.of(ElementFailed)
+
+
+def test_a_bound_task_has_no_elements(lab: Lab) -> None:
+    """A task may be used both ways: a call of its own fails as ever."""
+    with pytest.raises(OSError, match="bad"):
+        lab(tolerant("skip").bind(x=1), {"work": Fails(OSError("bad"))})
+
+
+def test_progress_counts_failed_elements(lab: Lab) -> None:
+    """They are done, too."""
+    lab(tolerant("skip").extend(x=range(40)), fails_at(*range(0, 40, 2)), slots=1)
+    assert lab.events.of(MapProgress)[-1].done == 40
+
+
+def test_failures_in_the_turn_that_ends_the_run(lab: Lab) -> None:
+    """Nothing is told of them any more."""
+    with pytest.raises(ExecutionError, match="1 of 4 elements failed"):
+        lab(tolerant("skip", max_failures=0).extend(x=range(4)), {"work": Fails(OSError(), 1)})
+    assert len(lab.events.of(ElementFailed)) == 1
+    assert len(lab.events.of(NodeFailed)) == 1
