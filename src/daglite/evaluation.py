@@ -55,6 +55,7 @@ class EvaluateOptions(TypedDict, total=False):
     callbacks: Callback | Sequence[Callback] | None
     on_failure: OnFailure | None
     settings: DagliteSettings | None
+    chaos: bool | None
 
 
 _default = Session(Options())
@@ -359,6 +360,7 @@ def evaluate(expr: Any, *more: Any, **options: Any) -> Any:
         on_failure: ``"stop"`` at the first failed task, as None does; or ``"continue"`` with
             every branch that doesn't depend on it, and raise one error that holds them all.
         settings: In place of the global ones.
+        chaos: Whether the `Chaos` of tasks strikes.  None: False, also for a run inside a task.
 
     Returns:
         The task's value; of a map, the list of its values in order; of a container of futures,

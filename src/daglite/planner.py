@@ -19,7 +19,6 @@ __all__ = ["NOT_YET", "Planner"]
 NOT_YET = frozenset(
     {
         "cache",
-        "chaos",
         "limits",
     }
 )
@@ -37,6 +36,7 @@ class Planner:
         find: Gives a backend by its name, or the backend that it is given.
         policies: Defaults, which fill what the tasks leave open.
         overrides: The last word over the tasks.
+        chaos: Whether `Chaos` strikes; else it isn't even looked at.
 
     Raises:
         SettingsError: *settings* has a value that can't be.
@@ -49,10 +49,13 @@ class Planner:
         find: Callable[[str | Backend], Backend],
         policies: PolicySet | None = None,
         overrides: PolicySet | None = None,
+        *,
+        chaos: bool = False,
     ) -> None:
         settings.validate()
         self._default_backend = default_backend
         self._find = find
+        self._chaos = chaos
         self._of_settings = _of_settings(settings)
         self._weaker = [] if policies is None else [("evaluate(policies=)", policies)]
         self._stronger = [] if overrides is None else [("evaluate(overrides=)", overrides)]
@@ -85,8 +88,13 @@ class Planner:
         except BackendError as error:
             raise BackendError(f"task {task.name!r}: {error}") from error
         _check_promises(task, policies, backend)
+        if self._chaos:
+            _check_kills(task, policies, backend)
         dispatch = Dispatch(backend)
-        chain = build_chain(policies, dispatch, backend)
+        try:
+            chain = build_chain(policies, dispatch, backend, chaos=self._chaos)
+        except PolicyError as error:
+            raise PolicyError(f"task {task.name!r}: {error}") from error
         if chain is None:
             return Step(task, policies, backend, dispatch, bare=True, passive=True)
         return Step(
@@ -155,4 +163,21 @@ def _check_promises(task: TaskInfo, policies: PolicySet, backend: Backend) -> No
             f"task {task.name!r} asks for on_expiry={wanted!r}, but backend {backend.name!r} "
             f"can't {wanted} a call; use on_expiry={able}, or leave it out for the strongest "
             "that the backend has"
+        )
+
+
+def _check_kills(task: TaskInfo, policies: PolicySet, backend: Backend) -> None:
+    """Only a backend that can end calls for certain can do so on purpose."""
+    if policies.chaos is None or not policies.chaos.kill:
+        return
+    if not backend.capabilities.kill:
+        raise PolicyError(
+            f"task {task.name!r} asks for chaos=Chaos(kill=True), but backend {backend.name!r} "
+            "can't kill a call; give another fault, such as error=, in its place"
+        )
+    wanted = None if policies.timeout is None else policies.timeout.on_expiry
+    if wanted not in (None, "kill"):
+        raise PolicyError(
+            f"task {task.name!r} asks for chaos=Chaos(kill=True), but also for "
+            f"on_expiry={wanted!r}, so that its calls are never killed; leave one of them out"
         )

@@ -60,8 +60,8 @@ def process_states() -> Registry:
     return _states[0]
 
 
-_PlannerKey: TypeAlias = tuple[DagliteSettings, str | int]
-"""Settings, and the default backend by its name or its id."""
+_PlannerKey: TypeAlias = tuple[DagliteSettings, str | int, bool]
+"""Settings, the default backend by its name or its id, and whether there is chaos."""
 
 _PLANNERS = 64
 """How many planners a session keeps."""
@@ -82,6 +82,7 @@ class Options:
 
     __slots__ = (
         "callbacks",
+        "chaos",
         "default_backend",
         "on_failure",
         "overrides",
@@ -99,6 +100,7 @@ class Options:
         callbacks: Callback | Sequence[Callback] | None = None,
         on_failure: OnFailure | None = None,
         settings: DagliteSettings | None = None,
+        chaos: bool | None = None,
     ) -> None:
         for name, layer in (("policies", policies), ("overrides", overrides)):
             if layer is not None and not isinstance(layer, PolicySet):
@@ -108,6 +110,11 @@ class Options:
             find_backend(default_backend)
         if use_async is not None and not isinstance(use_async, bool):
             raise TaskConfigurationError(f"use_async= takes True or False, not {use_async!r:.60}")
+        if chaos is not None and not isinstance(chaos, bool):
+            raise TaskConfigurationError(
+                f"chaos= takes True or False, not {chaos!r:.60}; what strikes is a policy: "
+                "policies=PolicySet(chaos=Chaos(...))"
+            )
         if settings is not None and not isinstance(settings, DagliteSettings):
             raise SettingsError(f"settings= takes DagliteSettings, not {settings!r:.60}")
         if on_failure is not None and on_failure not in get_args(OnFailure):
@@ -121,6 +128,7 @@ class Options:
         self.callbacks = _listed(callbacks)
         self.on_failure: OnFailure | None = on_failure
         self.settings = settings
+        self.chaos = chaos
 
 
 @final
@@ -205,18 +213,20 @@ class Session:
             backend = "threading" if use_async else settings.default_backend
         policies = _stacked(defaults.policies, options.policies)
         overrides = _stacked(defaults.overrides, options.overrides)
+        chaos = bool(defaults.chaos if options.chaos is None else options.chaos)
         # A backend that was only given for this call is not to be kept.
         passing = not isinstance(backend, str) and backend is not defaults.default_backend
         if policies is not None or overrides is not None or passing:
-            return Planner(settings, backend, self._finder(settings), policies, overrides)
-        key = (settings, backend if isinstance(backend, str) else id(backend))
+            find = self._finder(settings)
+            return Planner(settings, backend, find, policies, overrides, chaos=chaos)
+        key = (settings, backend if isinstance(backend, str) else id(backend), chaos)
         planner = self._planners.get(key)
         return self._kept_planner(key, settings, backend) if planner is None else planner
 
     def _kept_planner(
         self, key: _PlannerKey, settings: DagliteSettings, backend: str | Backend
     ) -> Planner:
-        planner = Planner(settings, backend, self._finder(settings))
+        planner = Planner(settings, backend, self._finder(settings), chaos=key[2])
         sizes = settings.threads, settings.max_abandoned
         # Dropped when the lock is free again: what a plan holds may do anything as it ends.
         dropped: object = None

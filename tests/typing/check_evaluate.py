@@ -111,6 +111,7 @@ def with_options() -> None:
             many,
             default_backend="threading",
             use_async=True,
+            chaos=True,
             policies=PolicySet(retry=3),
             overrides=PolicySet(timeout="30s"),
             callbacks=[],

@@ -157,11 +157,9 @@ def test_overrides_take_away() -> None:
 NOT_CARRIED_OUT: dict[str, Any] = {
     "bulkhead": 4,
     "cache": True,
-    "chaos": Chaos(kill=True),
     "circuit_breaker": CircuitBreaker(),
     "fallback": FallbackPolicy(0),
     "limits": ResourceLimits("1GB"),
-    "map_policy": MapPolicy("skip"),
     "rate_limit": 100,
 }
 
@@ -181,6 +179,22 @@ def test_what_nobody_carries_out(slot: str) -> None:
     for layer in ("policies", "overrides"):
         with pytest.raises(PolicyError, match=message):
             step_of(work, **{layer: PolicySet(**options)})
+
+
+def test_chaos_is_off() -> None:
+    """A task with it has no chain unless the plan is for a run with chaos."""
+    made = work.with_options(chaos=Chaos(0.5, error=OSError))
+    assert step_of(made).straight
+    assert not step_of(made, chaos=True).bare
+    assert step_of(work.with_options(chaos=Chaos(0, error=OSError)), chaos=True).straight
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip", "collect"])
+def test_tolerant_maps(on_error: Any) -> None:
+    """Only those that go on after a failure need an engine."""
+    step = step_of(work.with_options(map_policy=MapPolicy(on_error)))
+    assert step.bare
+    assert step.straight is (step.tolerance is None) is (on_error == "raise")
 
 
 def test_what_is_taken_away_is_not_refused() -> None:

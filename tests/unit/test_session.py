@@ -74,6 +74,7 @@ ident = task(lambda: threading.get_ident(), name="ident")
         ({"default_backend": 3}, BackendError, "3 is no backend: give a name"),
         ({"use_async": "yes please"}, TaskConfigurationError, "True or False, not 'yes please'"),
         ({"use_async": 1}, TaskConfigurationError, "True or False, not 1"),
+        ({"chaos": 1}, TaskConfigurationError, "chaos= takes True or False, not 1"),
         ({"callbacks": [object()]}, TaskConfigurationError, "none of the methods on_event"),
         ({"callbacks": [RecordedEvents]}, TaskConfigurationError, "none of the methods"),
         (

@@ -1,16 +1,23 @@
-"""What is the same for every attempt: how a failed one is recorded, and how a call waits."""
+"""What is the same for every attempt: its record, its waits, and its draws of chance."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
+from hashlib import blake2b
 
 from daglite.core.call import Call, Outcome
 from daglite.core.events import AttemptFailed, CallParked
 from daglite.core.kernel import Completion, Kernel
 from daglite.exceptions import AttemptRecord, ExecutionError, describe
 
-__all__ = ["park", "record_failure"]
+__all__ = ["draw", "park", "record_failure"]
+
+
+def draw(call: Call, seed: int | str, purpose: str = "") -> float:
+    """A number in [0, 1) that depends on the seed, the attempt and the purpose alone."""
+    name = f"{seed}|{call.node_name}|{call.index}|{call.element}|{call.attempt}{purpose}"
+    return int.from_bytes(blake2b(name.encode(), digest_size=7).digest(), "big") / 2**56
 
 
 def record_failure(call: Call, outcome: Outcome, *, why: str = "") -> None:

@@ -94,6 +94,8 @@ class Call:
     expires: float | None = None
     idle = False
     place: Any = None
+    repeats = 0
+    """How often this attempt was started before; see `repeated`."""
     results: list[Any] | None = None
     """Results so far of a map that runs straight: their number is the element."""
     stack: str | None = None
@@ -136,6 +138,7 @@ class Call:
         """The next attempt of the same call, after a wait of *waited* seconds."""
         call = self.repeated()
         call.attempt = self.attempt + 1
+        call.repeats = 0
         call.waited = waited
         return call
 
@@ -151,6 +154,7 @@ class Call:
             self.kwnames,
         )
         call.attempt = self.attempt
+        call.repeats = self.repeats + 1
         call.expires = self.expires
         call._history = self.history
         call.crowd = self.crowd

@@ -23,6 +23,7 @@ __all__ = [
     "ElementFailed",
     "Event",
     "FallbackUsed",
+    "FaultInjected",
     "MapProgress",
     "NodeCompleted",
     "NodeFailed",
@@ -230,7 +231,8 @@ class CallParked(Event):
         element: Index of the element in its map, from 0; None: not a map.
         attempt: The attempt that it had reached, from 1.
         seconds: How long it is going to wait at most; ``inf``: until something happens.
-        reason: What for: "retry", "retry budget", "circuit breaker", "rate limit", "bulkhead".
+        reason: What for: "retry", "retry budget", "circuit breaker", "rate limit", "bulkhead",
+            "chaos".
     """
 
     node_id: int
@@ -314,6 +316,30 @@ class FallbackUsed(Event):
 
     def __str__(self) -> str:
         return f"{_subject(self.node_name, self.element)} falls back after {describe(self.error)}"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultInjected(Event):
+    """
+    The task's `Chaos` strikes an attempt, as the run has asked for.
+
+    Attributes:
+        node_id: The node.
+        node_name: The name of its task.
+        element: Index of the element in its map, from 0; None: not a map.
+        attempt: Which attempt it is, from 1.
+        fault: Which fault: "error", "latency", "kill" or "corrupt".
+    """
+
+    node_id: int
+    node_name: str
+    element: int | None
+    attempt: int
+    fault: str
+
+    def __str__(self) -> str:
+        subject = _subject(self.node_name, self.element)
+        return f"{subject} attempt {self.attempt} is struck by chaos ({self.fault})"
 
 
 @dataclass(frozen=True, slots=True)

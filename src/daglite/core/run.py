@@ -68,7 +68,7 @@ class Run:
 
     Attributes:
         id: Opaque, unique.
-        seed: What draws of jitter are derived from, besides node, element and attempt.
+        seed: What draws of chance are derived from, besides node, element and attempt.
         stopped: Set once, when the run's fate is known: what hasn't started needn't.
         cancelled: Somebody wants the run to end; see `cancel`.
         began: When it began, on the kernel's clock.

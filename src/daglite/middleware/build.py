@@ -2,7 +2,7 @@
 Which middleware serves which policy, and in which order: the only place.
 
     around_call → fallback → total timeout → (circuit of calls) → retry → hedge → around_attempt
-        → circuit, rate, bulkhead → attempt timeout → backend
+        → circuit, rate, bulkhead → attempt timeout → (chaos) → backend
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from daglite.core.call import Call, Outcome
 from daglite.core.protocols import Backend, Middleware, Next
 from daglite.exceptions import PolicyError
 from daglite.middleware.admission import Admission
+from daglite.middleware.chaos import FaultInjection
 from daglite.middleware.circuit import Circuit, CircuitOfCalls
 from daglite.middleware.deadline import TotalTimeout
 from daglite.middleware.fallback import Fallback
@@ -41,7 +42,9 @@ class Chain(NamedTuple):
     stateful: bool
 
 
-def build_chain(policies: PolicySet, innermost: Next, backend: Backend) -> Chain | None:
+def build_chain(
+    policies: PolicySet, innermost: Next, backend: Backend, *, chaos: bool = False
+) -> Chain | None:
     """
     Compose what *policies* ask for around *innermost*; None if they ask for nothing.
 
@@ -49,6 +52,10 @@ def build_chain(policies: PolicySet, innermost: Next, backend: Backend) -> Chain
         policies: The resolved policies of a task.
         innermost: Runs a call on its backend.
         backend: That backend.
+        chaos: Whether the run has asked for faults.
+
+    Raises:
+        PolicyError: An error of `Chaos` can't be made.
     """
     retry, timeout, breaker = policies.retry, policies.timeout, policies.circuit_breaker
     if breaker is not None and breaker.mode == "disabled":
@@ -72,6 +79,8 @@ def build_chain(policies: PolicySet, innermost: Next, backend: Backend) -> Chain
         links.append(Admission(backend, circuit, rate, bulkhead))
     if timeout is not None and timeout.attempt is not None:
         links.append(AttemptTimeout(timeout.attempt))
+    if chaos and policies.chaos is not None and policies.chaos.rate > 0:
+        links.append(FaultInjection(policies.chaos))
     if not links:
         return None
     enter = innermost

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from hashlib import blake2b
 from typing import final
 
-from daglite.core.attempts import park, record_failure
+from daglite.core.attempts import draw, park, record_failure
 from daglite.core.call import Call, Outcome
 from daglite.core.protocols import Next
 from daglite.exceptions import DagliteError, ExecutionError
@@ -143,10 +142,7 @@ class Retry:
         return wait, None
 
     def _draw(self, call: Call) -> float:
-        """A number in [0, 1) that depends on the seed and on which attempt it is for alone."""
-        seed = call.run.seed if self._policy.seed is None else self._policy.seed
-        name = f"{seed}|{call.node_name}|{call.index}|{call.element}|{call.attempt}"
-        return int.from_bytes(blake2b(name.encode(), digest_size=7).digest(), "big") / 2**56
+        return draw(call, call.run.seed if self._policy.seed is None else self._policy.seed)
 
 
 def _refused(outcome: Outcome, why: str) -> Outcome:

@@ -18,6 +18,7 @@ from daglite.core.events import (
     ElementFailed,
     Event,
     FallbackUsed,
+    FaultInjected,
     MapProgress,
     NodeCompleted,
     NodeFailed,
@@ -67,6 +68,10 @@ LINES = [
     (
         FallbackUsed("r1", 1.0, 3, "load", 2, OSError("down")),
         "load[2] falls back after OSError: down",
+    ),
+    (
+        FaultInjected("r1", 1.0, 3, "load", None, 2, "latency"),
+        "load attempt 2 is struck by chaos (latency)",
     ),
     (
         CallAbandoned("r1", 1.0, 3, "load", None, 1, 35.0),
