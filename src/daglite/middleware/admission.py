@@ -21,9 +21,8 @@ from daglite.core.call import Call, Outcome
 from daglite.core.kernel import Completion
 from daglite.core.protocols import Backend, Next
 from daglite.exceptions import BulkheadFullError, ExecutionError, RateLimitedError
-from daglite.middleware.circuit import Circuit, wake
+from daglite.middleware.circuit import Circuit, Leave, wake
 from daglite.policies import Bulkhead, RateLimit
-from daglite.state.breaker import Permit
 
 __all__ = ["Admission"]
 
@@ -58,24 +57,24 @@ class Admission:
         paced = partial(self._paced, call_next=call_next)
         return await self._circuit.through(call, paced, again=True)
 
-    async def _paced(self, call: Call, call_next: Next, permit: Permit | None = None) -> Outcome:
+    async def _paced(self, call: Call, call_next: Next, leave: Leave | None = None) -> Outcome:
         refused = await self._turn(call)
         if refused is not None:
             return Outcome(error=refused)
-        leave = await self._place(call)
-        if isinstance(leave, ExecutionError):
-            return Outcome(error=leave)
+        give_back = await self._place(call)
+        if isinstance(give_back, ExecutionError):
+            return Outcome(error=give_back)
         try:
             gate = call.run.gate(self._backend, self._backend.slots)
             await gate.enter(call.run.kernel)
             try:
-                if self._circuit is not None and permit is not None:
-                    self._circuit.confirm(call, permit)
+                if self._circuit is not None and leave is not None:
+                    self._circuit.confirm(call, leave)
                 return await call_next(call)
             finally:
                 gate.leave()
         finally:
-            leave()
+            give_back()
 
     async def _turn(self, call: Call) -> ExecutionError | None:
         """Wait for the turn of *call*, or say why it has none."""

@@ -16,7 +16,7 @@ from daglite.exceptions import BulkheadFullError, CircuitOpenError, RateLimitedE
 from daglite.policies import CircuitBreaker
 from daglite.state.breaker import Breaker, Permit, Transition
 
-__all__ = ["Circuit", "CircuitOfCalls", "wake"]
+__all__ = ["Circuit", "CircuitOfCalls", "Leave", "wake"]
 
 
 def wake(tokens: Iterable[Hashable | None]) -> None:
@@ -31,14 +31,24 @@ _HELD_UP = (RateLimitedError, BulkheadFullError)
 """What ends a call that hasn't started: no news of the other side."""
 
 
+@final
+class Leave:
+    """The permit of a call; another one, if the breaker has moved on before the call started."""
+
+    __slots__ = ("permit",)
+
+    def __init__(self, permit: Permit) -> None:
+        self.permit = permit
+
+
 class Permitted(Protocol):
     """What is asked to make the call, once there is a permit."""
 
-    async def __call__(self, call: Call, *, permit: Permit) -> Outcome: ...
+    async def __call__(self, call: Call, *, leave: Leave) -> Outcome: ...
 
 
 class _OpenedMeanwhileError(Exception):
-    """The permit is worth nothing any more."""
+    """The permit is worth nothing any more, and there is none now."""
 
 
 @final
@@ -71,36 +81,44 @@ class Circuit:
             permit = await self._permit(call, breaker, until)
             if isinstance(permit, CircuitOpenError):
                 return Outcome(error=permit)
+            leave = Leave(permit)
             try:
-                outcome = await permitted(call, permit=permit)
+                outcome = await permitted(call, leave=leave)
             except _OpenedMeanwhileError:
-                wake(breaker.give_back(permit))
+                wake(breaker.give_back(leave.permit))
                 continue
             except BaseException:
-                wake(breaker.give_back(permit))
+                wake(breaker.give_back(leave.permit))
                 raise
-            failed = self._record(call, breaker, permit, outcome)
-            if not (failed and permit.is_probe and again):
+            failed = self._record(call, breaker, leave.permit, outcome)
+            if not (failed and leave.permit.is_probe and again):
                 return outcome
+            now = kernel.now()
+            if now >= until:
+                # Not asked for a permit: a breaker with room for more probes would give one.
+                left = breaker.snapshot(now).retry_in
+                return outcome if left is None else Outcome(error=_refused(breaker, left, call))
             call = call.repeated()
 
-    def confirm(self, call: Call, permit: Permit) -> None:
+    def confirm(self, call: Call, leave: Leave) -> None:
         """
-        Look whether *permit* is still good, in the moment before the call starts.
+        Look whether *leave* is still good, in the moment before the call starts.
+
+        If the breaker has opened and closed, or wants a probe now, the call needn't wait for its
+        turn once more: its leave gets the new permit.
 
         Raises:
-            _OpenedMeanwhileError: It isn't; `through` asks for another.
+            _OpenedMeanwhileError: It isn't; `through` waits for another, or refuses the call.
         """
         policy, name = self._policy, call.node_name
-        if permit.is_probe:
+        if leave.permit.is_probe:
             return
         breaker: Breaker = call.run.states.breaker(policy, policy.key or name, name, policy.scope)
         now = breaker.permit(call.run.kernel.now())
-        if now is not permit:
-            if isinstance(now, Permit):
-                self._tell(call, now.transition)
-                wake(breaker.give_back(now))
+        if not isinstance(now, Permit):
             raise _OpenedMeanwhileError
+        leave.permit = now
+        self._tell(call, now.transition)
 
     async def _permit(
         self, call: Call, breaker: Breaker, until: float
@@ -156,7 +174,7 @@ class CircuitOfCalls:
         self._circuit = Circuit(policy)
 
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
-        async def permitted(call: Call, *, permit: Permit) -> Outcome:
+        async def permitted(call: Call, *, leave: Leave) -> Outcome:
             return await call_next(call)
 
         return await self._circuit.through(call, permitted, again=False)

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from daglite import CircuitBreaker, RetryPolicy, TimeoutPolicy, evaluate, find_backend, task
+from daglite import (
+    CircuitBreaker,
+    RateLimit,
+    RetryPolicy,
+    TimeoutPolicy,
+    evaluate,
+    find_backend,
+    task,
+)
 from daglite.callbacks import AttemptFailed, CallParked, CircuitChanged
 from daglite.core.call import Call
 from daglite.exceptions import CircuitOpenError, PolicyError
@@ -87,6 +95,44 @@ def test_parked_no_longer_than_max_park(lab: Lab) -> None:
     assert caught.value.key == "work"
     assert caught.value.retry_in == 10
     assert {event.reason for event in lab.events.of(CallParked)} == {"circuit breaker"}
+
+
+def test_no_probe_after_max_park(lab: Lab) -> None:
+    """A call that has waited so long isn't asked for one more, though there is room for it."""
+    dead = guarded(consecutive=1, break_for=5, probes=3, max_park=6)
+    with pytest.raises(CircuitOpenError, match="the circuit 'work' is half open"):
+        lab(dead.with_options(retry=1, backoff="none").bind(), lambda _: Fails(OSError("down"), 2))
+    assert lab.starts == [0, 7]
+    assert lab.clock.now() == 9
+
+
+def test_a_failed_probe_after_max_park_that_closes(lab: Lab) -> None:
+    """Its own failure is the call's: there is no circuit to wait for any more."""
+    given: dict[str, Any] = {"consecutive": None, "failure_rate": 0.9, "min_calls": 1}
+    flaky = guarded(**given, break_for=5, probes=2, max_park=6, key="dependency")
+    patient = flaky.with_options(name="patient", retry=1, backoff="none")
+    late = task(lambda: 1, name="late").bind()
+    script = {
+        "late": Takes(2, 0),
+        "patient": [Fails(OSError("down"), 1), Fails(OSError("down"), 2)],
+        "work": Takes(1, 1),
+    }
+    with pytest.raises(OSError, match="down"):
+        lab([patient.bind(), flaky.bind(x=late)], script)
+    assert circuits(lab)[-1] == ("half_open", "closed")
+    assert lab.clock.now() == 8
+
+
+def test_opened_and_closed_before_the_start(lab: Lab) -> None:
+    """A call that waits for its turn meanwhile needn't wait for a second one."""
+    shared: dict[str, Any] = {"consecutive": 1, "break_for": 1, "key": "dependency"}
+    metered = guarded(**shared, on_open="fail").with_options(rate_limit=RateLimit(0.1))
+    retry = RetryPolicy(1, "constant", delay=5, jitter="none")
+    waits = guarded(**shared, on_open="fail").with_options(name="other", retry=retry)
+    script = {"other": [Fails(OSError("down"), 1), Takes(0, 1)], "work": Takes(0, 1)}
+    assert lab([metered.bind(x=0), metered.bind(x=1), waits.bind()], script) == [1, 1, 1]
+    assert circuits(lab)[-1] == ("half_open", "closed")
+    assert sorted(moment for moment in lab.starts if moment is not None) == [0, 0, 6, 10]
 
 
 def test_ignored_errors_are_no_news(lab: Lab) -> None:
