@@ -21,6 +21,8 @@ from daglite.core.task import Task as Task
 from daglite.core.task import TaskFuture as TaskFuture
 from daglite.evaluation import evaluate as evaluate
 from daglite.evaluation import evaluate_async as evaluate_async
+from daglite.explanation import Explanation as Explanation
+from daglite.explanation import explain as explain
 from daglite.policies import Bulkhead as Bulkhead
 from daglite.policies import CachePolicy as CachePolicy
 from daglite.policies import Chaos as Chaos
@@ -51,6 +53,7 @@ __all__ = [
     "Chaos",
     "CircuitBreaker",
     "DagliteSettings",
+    "Explanation",
     "FallbackPolicy",
     "Hedge",
     "MapPolicy",
@@ -74,6 +77,7 @@ __all__ = [
     "current_call",
     "evaluate",
     "evaluate_async",
+    "explain",
     "find_backend",
     "force_open",
     "get_global_settings",

@@ -192,6 +192,17 @@ class Session:
         with outer.run.nesting(run, outer):
             return _execute(run, nodes, root.id, steps, on_failure)
 
+    def plan(self, expr: Any, options: Options) -> tuple[dict[NodeId, GraphNode], Planner]:
+        """
+        The graph of *expr*, each node after its inputs, and what would plan it; nothing is run.
+
+        Args:
+            expr: What `evaluate` takes.
+            options: What this call says.
+        """
+        root = _root_of(expr)
+        return {} if root is None else build_graph(root), self._planner(options)
+
     def _steps(self, nodes: dict[NodeId, GraphNode], options: Options) -> dict[TaskInfo, Step]:
         planner = self._planner(options)
         steps: dict[TaskInfo, Step] = {}

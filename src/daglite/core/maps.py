@@ -26,7 +26,7 @@ from daglite.core.plan import Step
 from daglite.core.run import Run
 from daglite.exceptions import ExecutionError
 
-__all__ = ["MapRun"]
+__all__ = ["MOST_PARKED", "MapRun"]
 
 _PER_SLOT = 2
 """Calls under way for each slot of the backend, to begin with."""
@@ -37,7 +37,7 @@ _MOST_PER_SLOT = 128
 _LATENCY = 0.004
 """Seconds of work that may lie ready: how long a cancelled call can have waited in vain."""
 
-_MOST_PARKED = 10_000
+MOST_PARKED = 10_000
 """Parked calls of a map above which no further elements are started."""
 
 _SLICE = 256
@@ -115,7 +115,7 @@ class MapRun:
         for _ in range(_SLICE if self._in_place else _MOST_PER_SLOT * self._slots):
             if self._exhausted or self._settled or self._engine.run.stopped:
                 return
-            if self._under_way >= self._window or self._parked >= _MOST_PARKED:
+            if self._under_way >= self._window or self._parked >= MOST_PARKED:
                 return
             args = self._next()
             if args is not None:

@@ -22,10 +22,10 @@ from daglite.middleware.fallback import Fallback
 from daglite.middleware.hedge import Hedging
 from daglite.middleware.retry import Retry
 from daglite.middleware.timeout import AttemptTimeout
-from daglite.policies import PolicySet
+from daglite.policies import CircuitBreaker, PolicySet
 from daglite.state.registry import Registry
 
-__all__ = ["Chain", "build_chain", "prepare_states"]
+__all__ = ["Chain", "build_chain", "links_of", "prepare_states"]
 
 
 class Chain(NamedTuple):
@@ -57,39 +57,54 @@ def build_chain(
     Raises:
         PolicyError: An error of `Chaos` can't be made.
     """
-    retry, timeout, breaker = policies.retry, policies.timeout, policies.circuit_breaker
-    if breaker is not None and breaker.mode == "disabled":
-        breaker = None
-    rate, bulkhead = policies.rate_limit, policies.bulkhead
-    of_calls = breaker is not None and breaker.counts == "call"
-    links: list[Middleware] = [_Checked(each) for each in policies.around_call]
-    if policies.fallback is not None:
-        links.append(Fallback(policies.fallback))
-    if timeout is not None and timeout.total is not None:
-        links.append(TotalTimeout(timeout.total))
-    if breaker is not None and of_calls:
-        links.append(CircuitOfCalls(breaker))
-    if retry is not None:
-        links.append(Retry(retry))
-    if policies.hedge is not None:
-        links.append(Hedging(policies.hedge))
-    links.extend(_Checked(each) for each in policies.around_attempt)
-    circuit = None if breaker is None or of_calls else Circuit(breaker)
-    if circuit is not None or rate is not None or bulkhead is not None:
-        links.append(Admission(backend, circuit, rate, bulkhead))
-    if timeout is not None and timeout.attempt is not None:
-        links.append(AttemptTimeout(timeout.attempt))
-    if chaos and policies.chaos is not None and policies.chaos.rate > 0:
-        links.append(FaultInjection(policies.chaos))
+    links = [link for _, link in links_of(policies, backend, chaos=chaos)]
     if not links:
         return None
     enter = innermost
     for link in reversed(links):
         enter = _linked(link, enter)
+    retry, breaker = policies.retry, _working(policies.circuit_breaker)
+    rate, bulkhead = policies.rate_limit, policies.bulkhead
     budget = None if retry is None else retry.budget
     only_retry = len(links) == 1 and retry is not None and not retry.sees_results
     stateful = any(policy is not None for policy in (breaker, rate, bulkhead, budget))
     return Chain(enter, passive=only_retry and budget is None, stateful=stateful)
+
+
+def links_of(
+    policies: PolicySet, backend: Backend, *, chaos: bool = False
+) -> list[tuple[str, Middleware]]:
+    """The links of a chain, the outermost first, each with its name for people."""
+    retry, timeout, breaker = policies.retry, policies.timeout, _working(policies.circuit_breaker)
+    rate, bulkhead = policies.rate_limit, policies.bulkhead
+    of_calls = breaker is not None and breaker.counts == "call"
+    links: list[tuple[str, Middleware]] = []
+    links += [("around_call", _Checked(each)) for each in policies.around_call]
+    if policies.fallback is not None:
+        links.append(("fallback", Fallback(policies.fallback)))
+    if timeout is not None and timeout.total is not None:
+        links.append(("total timeout", TotalTimeout(timeout.total)))
+    if breaker is not None and of_calls:
+        links.append(("circuit breaker", CircuitOfCalls(breaker)))
+    if retry is not None:
+        links.append(("retry", Retry(retry)))
+    if policies.hedge is not None:
+        links.append(("hedge", Hedging(policies.hedge)))
+    links += [("around_attempt", _Checked(each)) for each in policies.around_attempt]
+    circuit = None if breaker is None or of_calls else Circuit(breaker)
+    admits = {"circuit breaker": circuit, "rate limit": rate, "bulkhead": bulkhead}
+    if any(each is not None for each in admits.values()):
+        name = " + ".join(name for name, each in admits.items() if each is not None)
+        links.append((name, Admission(backend, circuit, rate, bulkhead)))
+    if timeout is not None and timeout.attempt is not None:
+        links.append(("attempt timeout", AttemptTimeout(timeout.attempt)))
+    if chaos and policies.chaos is not None and policies.chaos.rate > 0:
+        links.append(("chaos", FaultInjection(policies.chaos)))
+    return links
+
+
+def _working(breaker: CircuitBreaker | None) -> CircuitBreaker | None:
+    return None if breaker is None or breaker.mode == "disabled" else breaker
 
 
 @final

@@ -205,7 +205,7 @@ def test_a_parked_element_holds_no_place(lab: Lab) -> None:
 
 def test_too_many_parked_elements(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above a limit no further ones are started, so that memory stays bounded."""
-    monkeypatch.setattr(maps, "_MOST_PARKED", 10)
+    monkeypatch.setattr(maps, "MOST_PARKED", 10)
 
     def script(call: Call) -> Any:
         return Fails(OSError(), 1) if call.attempt == 1 else Takes(1)

@@ -1,0 +1,248 @@
+"""What `explain` says a call or a graph takes at most is never exceeded, in virtual time."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from daglite import (
+    Bulkhead,
+    CircuitBreaker,
+    FallbackPolicy,
+    MapTaskFuture,
+    RateLimit,
+    RetryBudget,
+    RetryPolicy,
+    TimeoutPolicy,
+    evaluate,
+    task,
+)
+from daglite.core.call import Call
+from daglite.exceptions import ExecutionError, PolicyError, WorkerDiedError
+from daglite.explanation import Explanation, explain
+from daglite.testing import Fails, Hangs, ScriptedBackend, Takes, VirtualClock
+
+ROUNDING = 1 + 1e-9
+
+
+class Stacks:
+    """
+    Random policies, and random ends of the calls that have them.
+
+    Args:
+        seed: Decides everything.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self._number = seed
+        self.bad = self.random.choice([0.2, 0.6, 0.9, 1.0])
+
+    def maybe(self, value: Any, share: float = 0.5) -> Any:
+        return value() if self.random.random() < share else None
+
+    def seconds(self, longest: float = 20.0) -> float:
+        return round(self.random.uniform(0.1, longest), 2)
+
+    def policies(self, *without: str) -> dict[str, Any]:
+        """Most of them have a bound."""
+        given = {
+            "retry": self.maybe(self.retry, 0.8),
+            "timeout": self.maybe(self.timeout, 0.95),
+            "circuit_breaker": self.maybe(self.breaker),
+            "rate_limit": self.maybe(self.rate, 0.35),
+            "bulkhead": self.maybe(self.bulkhead, 0.35),
+            "fallback": self.maybe(lambda: FallbackPolicy(0), 0.7),
+        }
+        return {slot: p for slot, p in given.items() if p is not None and slot not in without}
+
+    def timeout(self) -> TimeoutPolicy:
+        attempt, more = self.seconds(), self.seconds(60)
+        grace = self.random.choice([0.0, 0.0, 1.0])
+        kind = self.random.randrange(4)
+        if kind == 0:
+            return TimeoutPolicy(total=more, grace=grace)
+        if kind == 1:
+            return TimeoutPolicy(attempt, total=attempt + more, grace=grace)
+        return TimeoutPolicy(attempt, grace=grace)
+
+    def retry(self) -> RetryPolicy:
+        draw, jitter = self.random, self.random.choice(["none", "equal", "full"])
+        given: dict[str, Any] = {
+            "infrastructure_retries": draw.randrange(3),
+            "max_elapsed": self.maybe(lambda: self.seconds(60), 0.3),
+            "hint": draw.choice(["retry_after", None]),
+            "budget": self.maybe(self.budget, 0.15),
+        }
+        if given["hint"]:
+            given["max_hint"] = self.seconds()
+        backoff: Any = draw.choice(
+            ["none", "constant", "linear", "exponential", "fibonacci", "decorrelated", (2, 1, 3)]
+        )
+        if backoff not in ("none", (2, 1, 3)):
+            given["delay"] = draw.choice([0.0, 0.1, 1.0])
+            given["max_delay"] = given["delay"] + self.seconds()
+        if backoff not in ("none", "decorrelated"):
+            given["jitter"] = jitter
+        return RetryPolicy(draw.randrange(5), backoff, **given)
+
+    def budget(self) -> RetryBudget:
+        return RetryBudget(
+            self.random.choice([0.0, 0.5]),
+            min_per_second=self.random.choice([0.1, 1.0]),
+            on_exhausted=self.random.choice(["pace", "fail"]),
+        )
+
+    def breaker(self) -> CircuitBreaker:
+        draw = self.random
+        parks = draw.random() < 0.7
+        given: dict[str, Any] = {"max_park": self.seconds(40)} if parks else {"on_open": "fail"}
+        rule: dict[str, Any] = draw.choice(
+            [{"consecutive": draw.randrange(1, 4)}, {"failure_rate": 0.5, "min_calls": 2}]
+        )
+        return CircuitBreaker(
+            **rule,
+            **given,
+            break_for=self.seconds(8),
+            break_factor=draw.choice([1.0, 2.0]),
+            probes=draw.randrange(1, 4),
+            counts=draw.choice(["attempt", "attempt", "call"]),
+            mode=draw.choice(["on", "on", "on", "on", "metrics_only", "forced_open"]),
+            probe_lease=self.maybe(self.seconds),
+        )
+
+    def rate(self) -> RateLimit:
+        draw = self.random
+        return RateLimit(
+            draw.choice([0.1, 0.5, 2.0]), burst=draw.randrange(1, 4), max_wait=self.seconds()
+        )
+
+    def bulkhead(self) -> Bulkhead:
+        return Bulkhead(self.random.randrange(1, 4), max_wait=self.seconds())
+
+    def task(self, **shared: Any) -> Any:
+        """One whose policies don't contradict each other."""
+        self._number += 1
+        made = task(lambda x=0, after=(): 0, name=f"t{self._number}")
+        try:
+            made = made.with_options(**self.policies(*shared), **shared)
+            explain(made.bind())
+        except PolicyError:
+            return self.task(**shared)
+        return made
+
+    def ending(self, call: Call) -> Any:
+        """How an attempt ends."""
+        draw = self.random
+        if draw.random() >= self.bad:
+            return Takes(draw.choice([0.0, self.seconds()]), 0)
+        kind = draw.randrange(6)
+        if kind == 0:
+            return Hangs()
+        if kind == 1:
+            return Takes(self.seconds(60), 0)
+        error: Exception = WorkerDiedError("lost") if kind == 2 else OSError("down")
+        if kind == 3:
+            error.retry_after = self.seconds(30)  # type: ignore[attr-defined]
+        return Fails(error, draw.choice([0.0, self.seconds()]))
+
+    def took(self, expr: Any, slots: int) -> tuple[float, Explanation]:
+        """How long *expr* took, and what was said of it."""
+        clock = VirtualClock()
+        backend = ScriptedBackend(clock, self.ending, slots=slots)
+        explained = explain(expr, default_backend=backend)
+        if explained.bound.unbounded:
+            return 0.0, explained
+        going_on = self.random.choice(["stop", "continue"])
+        with evaluate.context(clock=clock, default_backend=backend) as ctx:
+            try:
+                ctx.evaluate(expr, on_failure=going_on)
+            except ExecutionError:
+                pass
+        return clock.now(), explained
+
+
+def check_one_call(seed: int) -> float | None:
+    """Return which part of its bound a call took; None: it has none."""
+    stacks = Stacks(seed)
+    made = stacks.task()
+    took, explained = stacks.took(made.bind(), slots=4)
+    bound = explained.tasks[0].bounds.call
+    assert (bound.seconds == float("inf")) == bool(bound.reasons)
+    if bound.unbounded:
+        return None
+    assert took <= bound.seconds * ROUNDING, f"seed {seed}: {took} s\n{explained}"
+    return took / bound.seconds if bound.seconds else 1.0
+
+
+def check_calls_together(seed: int) -> None:
+    """Calls that share all states, with a worker for each, keep to the bound of one."""
+    stacks = Stacks(seed)
+    made = stacks.task()
+    number = stacks.random.randrange(2, 12)
+    took, explained = stacks.took([made.bind() for _ in range(number)], slots=number)
+    bound = explained.tasks[0].bounds.call
+    if not bound.unbounded:
+        assert took <= bound.seconds * ROUNDING, f"seed {seed}: {took} s\n{explained}"
+
+
+def check_graph(seed: int) -> None:
+    """A random graph, with maps, on few workers."""
+    stacks = Stacks(seed)
+    draw = stacks.random
+    breaker = stacks.breaker().model_copy(update={"key": "shared"})
+    shared = {"circuit_breaker": breaker} if draw.random() < 0.4 else {}
+    tasks = [stacks.task(**shared) for _ in range(draw.randrange(1, 4))]
+    futures: list[Any] = []
+    for _ in range(draw.randrange(1, 10)):
+        made = draw.choice(tasks)
+        needs = draw.sample(futures, min(len(futures), draw.randrange(3)))
+        kind = draw.randrange(4)
+        if kind == 0:
+            futures.append(made.fix(after=needs).extend(x=range(draw.randrange(6))))
+        elif kind == 1 and needs and isinstance(needs[0], MapTaskFuture):
+            futures.append(made.extend(x=needs[0]))
+        else:
+            futures.append(made.bind(after=needs))
+    took, explained = stacks.took(futures, slots=draw.randrange(1, 5))
+    if not explained.bound.unbounded:
+        assert took <= explained.bound.seconds * ROUNDING, f"seed {seed}: {took} s\n{explained}"
+
+
+def test_calls_keep_to_their_bound() -> None:
+    """A call took longer than `explain` said, or the bounds are so high that they say nothing."""
+    parts = [check_one_call(seed) for seed in range(300)]
+    bounded = [part for part in parts if part is not None]
+    assert len(bounded) > 200
+    assert sum(part > 0.5 for part in bounded) > 20
+
+
+def test_calls_that_share_states_keep_to_their_bound() -> None:
+    """What others do to a breaker, a rate limit, a bulkhead or a budget holds a call up longer."""
+    for seed in range(150):
+        check_calls_together(seed)
+
+
+def test_graphs_keep_to_their_bound() -> None:
+    """A graph took longer than `explain` said."""
+    for seed in range(150):
+        check_graph(seed)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", range(0, 10_000, 500))
+def test_10_000_stacks(first: int) -> None:
+    """The same, 10,000 times, alone and with others."""
+    for seed in range(first, first + 500):
+        check_one_call(seed)
+        check_calls_together(seed)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", range(0, 2_000, 200))
+def test_2_000_graphs(first: int) -> None:
+    """The same, 2,000 times."""
+    for seed in range(first, first + 200):
+        check_graph(seed)

@@ -1,0 +1,122 @@
+"""The parts of the bound of one call."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pytest
+from tenacity import wait_fixed
+
+from daglite import (
+    Bulkhead,
+    CircuitBreaker,
+    FallbackPolicy,
+    PolicySet,
+    RateLimit,
+    RetryBudget,
+    RetryPolicy,
+    TimeoutPolicy,
+)
+from daglite.bounds import Bound, back_off_of, bounds_of, total_of
+
+TEN = TimeoutPolicy(10, grace=1)
+ONCE = RetryPolicy(1, "constant", delay=2, hint=None, infrastructure_retries=0)
+
+
+async def middleware(call: Any, call_next: Any) -> Any:
+    return await call_next(call)
+
+
+def of_error(error: Exception) -> int:
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds", "work"),
+    [
+        ({}, 11, 11),
+        ({"retry": ONCE}, 24, 22),
+        ({"retry": RetryPolicy(1, "none", hint=None)}, 55, 55),
+        ({"retry": RetryPolicy(0, "none", infrastructure_retries=1, hint=None)}, 22, 22),
+        ({"retry": RetryPolicy(1, "none", infrastructure_retries=0, max_hint=7)}, 29, 22),
+        ({"retry": RetryPolicy(1, [9], infrastructure_retries=0, max_hint=7)}, 31, 22),
+        ({"retry": RetryPolicy(9, "none", infrastructure_retries=0, max_elapsed=5)}, 27, 110),
+        ({"timeout": TimeoutPolicy(total=20, grace=2)}, 22, 22),
+        ({"retry": ONCE, "timeout": TimeoutPolicy(10, total=20, grace=2)}, 22, 22),
+        ({"circuit_breaker": CircuitBreaker(max_park=60)}, 71, 44),
+        ({"circuit_breaker": CircuitBreaker(max_park=60, break_for=1)}, 71, 71),
+        ({"circuit_breaker": CircuitBreaker(on_open="fail")}, 11, 11),
+        ({"circuit_breaker": CircuitBreaker(mode="metrics_only")}, 11, 11),
+        ({"circuit_breaker": CircuitBreaker(mode="forced_open", max_park=5)}, 16, 16),
+        ({"retry": ONCE, "circuit_breaker": CircuitBreaker(max_park=5)}, 34, 32),
+        ({"retry": ONCE, "circuit_breaker": CircuitBreaker(max_park=5, counts="call")}, 29, 22),
+        ({"retry": ONCE, "rate_limit": RateLimit(1, max_wait=3)}, 30, 22),
+        ({"retry": ONCE, "bulkhead": Bulkhead(1, max_wait=3)}, 30, 22),
+        ({"bulkhead": Bulkhead(1, max_queue=0)}, 11, 11),
+        ({"retry": ONCE.model_copy(update={"budget": RetryBudget(on_exhausted="fail")})}, 24, 22),
+    ],
+)
+def test_parts(options: dict[str, Any], seconds: float, work: float) -> None:
+    """Each policy adds what it may make a call wait, and the limits cut it."""
+    found = bounds_of(PolicySet(**{"timeout": TEN, **options}))
+    assert (found.call.seconds, found.work.seconds) == (seconds, work)
+    assert found.call.reasons == found.work.reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"timeout": None}, "give it a timeout"),
+        ({"rate_limit": RateLimit(1)}, "the rate limit makes calls wait .* give max_wait"),
+        ({"bulkhead": Bulkhead(1, 5)}, "the bulkhead makes calls wait .* give max_wait"),
+        ({"retry": RetryPolicy(budget=RetryBudget())}, "waits for its budget .* give max_elapsed"),
+        ({"around_call": middleware}, "middlewares in around_call may take any time"),
+        ({"around_attempt": middleware}, "middlewares in around_attempt may take any time"),
+    ],
+)
+def test_without_a_limit(options: dict[str, Any], reason: str) -> None:
+    """It says why; a total limits all but what is around it."""
+    found = bounds_of(PolicySet(**{"timeout": TEN, **options}))
+    assert found.call.unbounded
+    assert str(found.call) == "unbounded"
+    (told,) = found.call.reasons
+    assert re.search(reason, told)
+    limited = bounds_of(PolicySet(**{**options, "timeout": TimeoutPolicy(total=60, grace=0)}))
+    assert limited.call.unbounded == ("around_call" in options)
+    assert limited.call.seconds == (math.inf if "around_call" in options else 60)
+
+
+def test_a_budget_with_max_elapsed() -> None:
+    """What paces the retries can't do so for longer."""
+    retry = RetryPolicy(9, "none", budget=RetryBudget(), max_elapsed=30)
+    assert bounds_of(PolicySet(retry=retry, timeout=TEN)).call.seconds == 11 + 30 + 11
+
+
+def test_fallbacks() -> None:
+    """A value takes no time; that a function isn't counted is noted."""
+    assert bounds_of(PolicySet(fallback=FallbackPolicy(0), timeout=TEN)).notes == ()
+    (note,) = bounds_of(PolicySet(fallback=FallbackPolicy(func=of_error), timeout=TEN)).notes
+    assert "has no limit" in note
+
+
+def test_many_retries() -> None:
+    """The bound of a million retries is there at once, and not below their sum."""
+    many = RetryPolicy(1_000_000, "exponential", delay=1, infrastructure_retries=0)
+    assert back_off_of(many) == 1 + 2 + 4 + 8 + 16 + 32 + 60 * (1_000_000 - 6)
+    listed = RetryPolicy(5_000, [*([1] * 2_000), 3], infrastructure_retries=0)
+    assert back_off_of(listed) == 2_000 + 3 * 3_000
+    assert back_off_of(RetryPolicy(2, wait_fixed(1), max_delay=9, infrastructure_retries=0)) == 18
+    assert back_off_of(None) == 0
+
+
+def test_arithmetic() -> None:
+    """Sums keep each reason once, and nothing that never happens has one."""
+    endless = Bound(math.inf, ("why",))
+    assert endless.plus(endless).plus(Bound(1)) == endless
+    assert endless.times(0) == Bound(0)
+    assert endless.cut(Bound(3)) == Bound(3).cut(endless) == Bound(3)
+    assert endless.named("task 'x'").reasons == ("task 'x': why",)
+    assert total_of([]) == Bound(0)
+    assert str(Bound(90)) == "1m30s"
