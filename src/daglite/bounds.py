@@ -17,7 +17,6 @@ from typing import Literal, final
 from daglite._units import format_duration
 from daglite.policies import (
     CircuitBreaker,
-    FallbackPolicy,
     PolicySet,
     RetryPolicy,
     TimeoutPolicy,
@@ -156,7 +155,7 @@ def bounds_of(policies: PolicySet) -> CallBounds:
         call, work = call.cut(whole), work.cut(whole)
     anything = total_of(w.bound for w in waits if w.what == "around_call")
     call, work = call.plus(anything), work.plus(anything)
-    notes = tuple(_notes_of(policies.fallback))
+    notes = tuple(_notes_of(policies))
     return CallBounds(
         attempts, run, waits, back_off, max(hinted - back_off, 0.0), call, work, notes
     )
@@ -246,6 +245,9 @@ def _repeated_probes(breaker: CircuitBreaker | None, run: Bound) -> Bound:
     return run.times(rounds * breaker.probes).cut(Bound(breaker.max_park))
 
 
-def _notes_of(fallback: FallbackPolicy | None) -> Iterable[str]:
+def _notes_of(policies: PolicySet) -> Iterable[str]:
+    fallback = policies.fallback
+    if policies.chaos is not None:
+        yield "the latency of chaos isn't counted"
     if fallback is not None and fallback.func is not None:
         yield "the function of the fallback has no limit, and isn't counted"

@@ -13,6 +13,7 @@ from daglite import (
     Bulkhead,
     CircuitBreaker,
     FallbackPolicy,
+    Hedge,
     PolicySet,
     RateLimit,
     RetryBudget,
@@ -55,6 +56,8 @@ def of_error(error: Exception) -> int:
         ({"retry": ONCE, "rate_limit": RateLimit(1, max_wait=3)}, 30, 22),
         ({"retry": ONCE, "bulkhead": Bulkhead(1, max_wait=3)}, 30, 22),
         ({"bulkhead": Bulkhead(1, max_queue=0)}, 11, 11),
+        ({"hedge": Hedge(2), "idempotent": True}, 22, 22),
+        ({"retry": ONCE, "hedge": Hedge(2, max_hedges=2), "idempotent": True}, 68, 66),
         ({"retry": ONCE.model_copy(update={"budget": RetryBudget(on_exhausted="fail")})}, 24, 22),
     ],
 )
