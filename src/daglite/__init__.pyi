@@ -23,6 +23,8 @@ from daglite.evaluation import evaluate as evaluate
 from daglite.evaluation import evaluate_async as evaluate_async
 from daglite.explanation import Explanation as Explanation
 from daglite.explanation import explain as explain
+from daglite.linting import Finding as Finding
+from daglite.linting import lint as lint
 from daglite.policies import Bulkhead as Bulkhead
 from daglite.policies import CachePolicy as CachePolicy
 from daglite.policies import Chaos as Chaos
@@ -55,6 +57,7 @@ __all__ = [
     "DagliteSettings",
     "Explanation",
     "FallbackPolicy",
+    "Finding",
     "Hedge",
     "MapPolicy",
     "MapTaskFuture",
@@ -81,6 +84,7 @@ __all__ = [
     "find_backend",
     "force_open",
     "get_global_settings",
+    "lint",
     "reset",
     "run_here",
     "set_global_settings",

@@ -1,0 +1,138 @@
+"""`lint`: what of a graph is allowed, but is hardly meant; nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from daglite.core.graph import GraphNode, NodeId, TaskInfo
+from daglite.core.protocols import Backend
+from daglite.exceptions import BackendError, PolicyError
+from daglite.explanation import sizes_of
+from daglite.lint_rules import RULES, Severity, Subject
+from daglite.middleware.build import prepare_states
+from daglite.planner import Planner
+from daglite.policies import PolicySet
+from daglite.session import Options, Session
+from daglite.settings import DagliteSettings
+from daglite.state.registry import Registry
+
+__all__ = ["Finding", "lint"]
+
+
+@final
+@dataclass(frozen=True)
+class Finding:
+    """
+    Something that `lint` has found.
+
+    Attributes:
+        code: Which rule, such as "DGL003"; a code never changes its meaning.
+        severity: "error": `evaluate` refuses the graph; "warning": hardly meant; "info": worth
+            a look.
+        task: Name of the task.
+        message: What is the matter.
+        fix: What to do.
+    """
+
+    code: str
+    severity: Severity
+    task: str
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.severity}: task {self.task!r}: {self.message}; {self.fix}"
+
+
+_session = Session(Options())
+
+
+def lint(
+    expr: Any,
+    *,
+    default_backend: str | Backend | None = None,
+    policies: PolicySet | None = None,
+    overrides: PolicySet | None = None,
+    settings: DagliteSettings | None = None,
+) -> tuple[Finding, ...]:
+    """
+    Look for policies of *expr* that contradict each other, or don't do what they seem to.
+
+    Nothing is run. What `evaluate` would refuse because of its policies is an error here.
+
+    Args:
+        expr: A future, or a container of futures.
+        default_backend: As for `evaluate`, and so are the others.
+
+    Returns:
+        What was found, in the order of the codes.
+
+    Raises:
+        BackendError, GraphConstructionError, PolicyError, SettingsError: The graph or the options
+            themselves are wrong.
+
+    Example:
+        >>> from daglite import task
+        >>> @task(retry=3)
+        ... def fetch(url: str) -> str:
+        ...     return url
+        >>> for finding in lint(fetch.bind(url="a")):
+        ...     print(finding.code, finding.severity, finding.fix)
+        DGL003 warning give it a timeout, such as timeout=30
+    """
+    options = Options(
+        default_backend=default_backend, policies=policies, overrides=overrides, settings=settings
+    )
+    nodes, planner = _session.plan(expr, options)
+    return tuple(_findings(nodes, planner))
+
+
+def _findings(nodes: Mapping[NodeId, GraphNode], planner: Planner) -> Iterator[Finding]:
+    sizes = sizes_of(nodes.values())
+    own: dict[TaskInfo, list[GraphNode]] = {}
+    for node in nodes.values():
+        if node.kind != "gather":
+            own.setdefault(node.task, []).append(node)
+    subjects: list[Subject] = []
+    for task, those in own.items():
+        try:
+            step = planner.step_of(task)
+        except (PolicyError, BackendError) as error:
+            # The message tells the way out, too.
+            yield Finding("DGL001", "error", task.name, *_parts_of(task.name, error))
+            continue
+        calls = [sizes[node.id] for node in those]
+        maps = [sizes[node.id] for node in those if node.kind == "map"]
+        subjects.append(Subject(step, task.func, _if_known(calls, sum), _if_known(maps, _largest)))
+    yield from _refused_states(subjects)
+    for rule in RULES:
+        for advice in rule.look(subjects):
+            yield Finding(rule.code, rule.severity, *advice)
+
+
+def _refused_states(subjects: list[Subject]) -> Iterator[Finding]:
+    states = Registry({"process": Registry()})
+    for subject in subjects:
+        try:
+            prepare_states(subject.policies, states, subject.name)
+        except PolicyError as error:
+            yield Finding("DGL002", "error", subject.name, *_parts_of(subject.name, error))
+
+
+def _parts_of(task: str, error: Exception) -> tuple[str, str]:
+    """The message, and what it says at its end that is to be done."""
+    message = str(error).removeprefix(f"task {task!r}: ")
+    what, cut, fix = message.rpartition("; ")
+    return (what, fix) if cut else (message, "see the message")
+
+
+def _largest(sizes: list[int]) -> int:
+    return max(sizes, default=0)
+
+
+def _if_known(sizes: list[int | None], of: Any) -> int | None:
+    known = [size for size in sizes if size is not None]
+    number: int = of(known)
+    return number if len(known) == len(sizes) else None
