@@ -56,6 +56,7 @@ _HOMES = {
     "get_global_settings": "settings",
     "lint": "linting",
     "reset": "circuits",
+    "protect": "protection",
     "run_here": "core.dispatch",
     "set_global_settings": "settings",
     "task": "core.decorator",

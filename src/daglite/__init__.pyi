@@ -39,6 +39,7 @@ from daglite.policies import ResourceLimits as ResourceLimits
 from daglite.policies import RetryBudget as RetryBudget
 from daglite.policies import RetryPolicy as RetryPolicy
 from daglite.policies import TimeoutPolicy as TimeoutPolicy
+from daglite.protection import protect as protect
 from daglite.settings import DagliteSettings as DagliteSettings
 from daglite.settings import get_global_settings as get_global_settings
 from daglite.settings import set_global_settings as set_global_settings
@@ -85,6 +86,7 @@ __all__ = [
     "force_open",
     "get_global_settings",
     "lint",
+    "protect",
     "reset",
     "run_here",
     "set_global_settings",

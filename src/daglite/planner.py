@@ -14,7 +14,7 @@ from daglite.middleware.build import build_chain
 from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
 from daglite.settings import DagliteSettings
 
-__all__ = ["NOT_YET", "Planner"]
+__all__ = ["NOT_YET", "Planner", "check_carried_out", "check_promises"]
 
 NOT_YET = frozenset(
     {
@@ -81,13 +81,13 @@ class Planner:
             policies = resolve_policies([("settings", PolicySet(**left)), *layers])
         except PolicyError as error:
             raise PolicyError(f"task {task.name!r}: {error}") from error
-        _check_carried_out(task, policies)
+        check_carried_out(f"task {task.name!r}", policies)
         try:
             wanted = task.backend if task.backend is not None else self._default_backend
             backend = self._find(wanted)
         except BackendError as error:
             raise BackendError(f"task {task.name!r}: {error}") from error
-        _check_promises(task, policies, backend)
+        check_promises(f"task {task.name!r}", policies, backend)
         if self._chaos:
             _check_kills(task, policies, backend)
         dispatch = Dispatch(backend)
@@ -117,15 +117,24 @@ def _of_settings(settings: DagliteSettings) -> dict[str, Any]:
     return given
 
 
-def _check_carried_out(task: TaskInfo, policies: PolicySet) -> None:
-    """A policy that nobody carries out is refused, never accepted and ignored."""
+def check_carried_out(whose: str, policies: PolicySet) -> None:
+    """
+    Refuse a policy that nobody carries out: it is never accepted and ignored.
+
+    Args:
+        whose: Who has them, for the message.
+        policies: Resolved.
+
+    Raises:
+        PolicyError: There is one.
+    """
     wanted = [slot for slot, value in policies.given.items() if value is not None]
     budget = None if policies.retry is None else policies.retry.budget
     wanted += ["retry.budget"] if budget is not None else []
     for slot in wanted:
         if slot in NOT_YET:
             raise PolicyError(
-                f"task {task.name!r}: {_SPELLINGS.get(slot, f'{slot}=')} can't be carried out in "
+                f"{whose}: {_SPELLINGS.get(slot, f'{slot}=')} can't be carried out in "
                 "this version of daglite yet; leave it out"
             )
 
@@ -137,7 +146,7 @@ def _check_carried_out(task: TaskInfo, policies: PolicySet) -> None:
     for slot, policy in shared.items():
         if policy is not None and policy.scope == "host":
             raise PolicyError(
-                f"task {task.name!r}: {_SPELLINGS.get(slot, f'{slot}=')} asks for scope='host', "
+                f"{whose}: {_SPELLINGS.get(slot, f'{slot}=')} asks for scope='host', "
                 "which can't be carried out in this version of daglite yet; use 'process'"
             )
 
@@ -148,19 +157,24 @@ _SPELLINGS = {
 }
 
 
-def _check_promises(task: TaskInfo, policies: PolicySet, backend: Backend) -> None:
-    """A policy is kept or refused."""
+def check_promises(whose: str, policies: PolicySet, backend: Backend) -> None:
+    """
+    Refuse what *backend* can't do: a policy is kept or refused.
+
+    Raises:
+        PolicyError: There is something.
+    """
     if policies.hedge is not None and backend.slots < 2:
         raise PolicyError(
-            f"task {task.name!r} has hedge=, but backend {backend.name!r} makes one call at a "
-            "time; use a backend with more workers, such as 'threading', or leave it out"
+            f"{whose} has hedge=, but backend {backend.name!r} makes one call at a time; use a "
+            "backend with more workers, such as 'threading', or leave it out"
         )
     wanted = None if policies.timeout is None else policies.timeout.on_expiry
     can = backend.capabilities
     if (wanted == "kill" and not can.kill) or (wanted == "cancel" and not can.cancel):
         able = "'cancel' or 'abandon'" if can.cancel else "'abandon'"
         raise PolicyError(
-            f"task {task.name!r} asks for on_expiry={wanted!r}, but backend {backend.name!r} "
+            f"{whose} asks for on_expiry={wanted!r}, but backend {backend.name!r} "
             f"can't {wanted} a call; use on_expiry={able}, or leave it out for the strongest "
             "that the backend has"
         )

@@ -43,13 +43,14 @@ from daglite.policies.messages import did_you_mean
 from daglite.settings import DagliteSettings, get_global_settings
 from daglite.state.registry import Registry
 
-__all__ = ["OnFailure", "Options", "Session", "process_states"]
+__all__ = ["SILENT", "OnFailure", "Options", "Session", "new_run_id", "process_states"]
 
 _number = count(1)
 _process = [os.urandom(8).hex()]
 """What tells this process's runs from those of all others, on any machine."""
 
-_SILENT = Listeners(())
+SILENT = Listeners(())
+"""Nobody listens."""
 
 _states = [Registry()]
 """What the policies of all runs of this process remember together."""
@@ -173,8 +174,8 @@ class Session:
         nodes = build_graph(root)
         steps = self._steps(nodes, options)
         callbacks = (*self._defaults.callbacks, *options.callbacks)
-        listeners = Listeners(callbacks) if callbacks else _SILENT
-        run_id = f"{_process[0]}-{next(_number)}"
+        listeners = Listeners(callbacks) if callbacks else SILENT
+        run_id = new_run_id()
         run = Run(run_id, Kernel(self._clock), listeners, seed=run_id)
         stateful = [step for step in steps.values() if step.stateful]
         if stateful:
@@ -279,6 +280,11 @@ class Session:
         del dropped
         if self._own_threads is not None:
             self._own_threads.close()
+
+
+def new_run_id() -> str:
+    """One that no other run has, on any machine."""
+    return f"{_process[0]}-{next(_number)}"
 
 
 def _execute(

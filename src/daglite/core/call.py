@@ -92,6 +92,8 @@ class Call:
     done_before: Outcome | None = None
     """The outcome of an attempt that was made before the chain was entered."""
     expires: float | None = None
+    granted: Any = None
+    """The breaker's permit that it was made with, before the chain was entered."""
     idle = False
     place: Any = None
     repeats = 0

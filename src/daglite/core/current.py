@@ -70,6 +70,9 @@ def current_call() -> CurrentCall:
         RuntimeError: No call of a run is running on this thread.
     """
     call = call_on_this_thread.call
+    while call is not None and not call.run.of_graph:
+        # Of a protected function, which has no call of its own to tell about.
+        call = call.run.caller
     if call is None:
         raise RuntimeError(
             "current_call() tells about the call of a task while evaluate() runs it, "

@@ -36,7 +36,11 @@ def run_here(call: Call) -> Outcome:
         call_on_this_thread.call = outer
     outcome.ran = kernel.now() - started
     outcome.worker = threading.current_thread().name
-    return outcome
+    try:
+        return outcome
+    finally:
+        # Its error leads back to this frame.
+        del outcome
 
 
 @final

@@ -7,7 +7,7 @@ from daglite.core.call import Call, Outcome
 from daglite.core.graph import GraphNode, NodeId
 from daglite.exceptions import ExecutionError, as_execution_error, describe
 
-__all__ = ["error_of_call", "error_of_node"]
+__all__ = ["error_of_call", "error_of_function", "error_of_node"]
 
 
 def error_of_call(call: Call, outcome: Outcome, node: GraphNode) -> ExecutionError:
@@ -20,6 +20,22 @@ def error_of_call(call: Call, outcome: Outcome, node: GraphNode) -> ExecutionErr
         call=call,
         element=call.element,
         note=outcome.note,
+    )
+
+
+def error_of_function(call: Call, outcome: Outcome) -> ExecutionError:
+    """The error for *call* of a protected function, which finally ended as the failed *outcome*."""
+    assert outcome.error is not None
+    record_failure(call, outcome)
+    name, attempts = call.node_name, tuple(call.history)
+    times = f" after {len(attempts)} attempts" if len(attempts) > 1 else ""
+    told = f"function {name!r} failed{times}: {describe(outcome.error)}"
+    return as_execution_error(
+        f"{told}; not tried again: {outcome.note}" if outcome.note else told,
+        original=outcome.error,
+        node_name=name,
+        execution_path=[name],
+        attempts=attempts,
     )
 
 

@@ -196,14 +196,15 @@ class Kernel:
 
     Args:
         clock: Tells the time and waits.
+        inbox: Where other threads leave messages; None: a new one.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, inbox: SimpleQueue[Any] | None = None) -> None:
         self._clock = clock
         # Read for each call: not through a method of our own.
         self.now: Callable[[], float] = clock.now
         """Seconds on the kernel's clock."""
-        self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._inbox: SimpleQueue[Any] = SimpleQueue() if inbox is None else inbox
         self._ready: deque[tuple[Activity[Any], int, Any]] = deque()
         self._timers: list[Timer] = []
         self._forgotten = 0
@@ -347,7 +348,8 @@ class Kernel:
             heapq.heapify(self._timers)
             self._forgotten = 0
 
-    def _next_moment(self) -> float | None:
+    def next_moment(self) -> float | None:
+        """When the next timer goes off; None: there is none."""
         timers = self._timers
         while timers and timers[0].action is None:
             heapq.heappop(timers)
@@ -356,7 +358,7 @@ class Kernel:
 
     def _fire(self) -> None:
         now = self.now()
-        while (moment := self._next_moment()) is not None and moment <= now:
+        while (moment := self.next_moment()) is not None and moment <= now:
             timer = heapq.heappop(self._timers)
             action, timer.action = timer.action, None
             if action is not None:
@@ -374,7 +376,7 @@ class Kernel:
         inbox = self._inbox
         if block and not self._ready and inbox.empty():
             with nullcontext() if self.while_waiting is None else self.while_waiting():
-                message = self._clock.wait(inbox, self._next_moment(), self.outstanding)
+                message = self._clock.wait(inbox, self.next_moment(), self.outstanding)
             if message is not None:
                 message[0](*message[1])
         # No more than have arrived by now, or a fast backend would keep timers waiting.

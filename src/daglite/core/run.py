@@ -74,6 +74,9 @@ class Run:
         began: When it began, on the kernel's clock.
         lane: The caller's thread, as a place where calls run.
         states: What policies remember between calls (a `Registry`); None if none of them does.
+        of_graph: Whether it runs a graph; else it is one call of a protected function.
+        caller: The task's `Call` that such a function was called in; None: in none.
+        on_loop: What makes its calls on an event loop (an `OnLoop`); None: a backend does.
     """
 
     __slots__ = (
@@ -82,11 +85,14 @@ class Run:
         "_started",
         "_told",
         "began",
+        "caller",
         "cancelled",
         "id",
         "kernel",
         "lane",
         "listeners",
+        "of_graph",
+        "on_loop",
         "seed",
         "states",
         "stopped",
@@ -99,6 +105,9 @@ class Run:
         self.seed = seed
         self.lane = Lane()
         self.states: Any = None
+        self.of_graph = True
+        self.caller: Any = None
+        self.on_loop: Any = None
         self._gates: dict[Any, Lane] = {}
         self.stopped = False
         self.cancelled = False

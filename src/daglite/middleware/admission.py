@@ -58,6 +58,9 @@ class Admission:
         return await self._circuit.through(call, paced, again=True)
 
     async def _paced(self, call: Call, call_next: Next, leave: Leave | None = None) -> Outcome:
+        if call.done_before is not None:
+            # It had its turn and its place.
+            return await call_next(call)
         refused = await self._turn(call)
         if refused is not None:
             return Outcome(error=refused)

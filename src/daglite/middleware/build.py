@@ -23,7 +23,7 @@ from daglite.middleware.hedge import Hedging
 from daglite.middleware.retry import Retry
 from daglite.middleware.timeout import AttemptTimeout
 from daglite.policies import CircuitBreaker, PolicySet
-from daglite.state.registry import Registry
+from daglite.state.registry import States
 
 __all__ = ["Chain", "build_chain", "links_of", "prepare_states"]
 
@@ -129,7 +129,7 @@ class _Checked:
         )
 
 
-def prepare_states(policies: PolicySet, states: Registry, task: str) -> None:
+def prepare_states(policies: PolicySet, states: States, task: str) -> None:
     """
     Make what *policies* remember of calls of *task*, before the first one.
 

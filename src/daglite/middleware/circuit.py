@@ -78,7 +78,9 @@ class Circuit:
         again = again and parks
         until = kernel.now() + (policy.max_park if parks else 0.0)
         while True:
-            permit = await self._permit(call, breaker, until)
+            # What was made already needs no other permit than the one that it was made with.
+            granted, call.granted = call.granted, None
+            permit = granted or await self._permit(call, breaker, until)
             if isinstance(permit, CircuitOpenError):
                 return Outcome(error=permit)
             leave = Leave(permit)

@@ -113,10 +113,17 @@ class Breaker:
     Args:
         policy: When it opens, and for how long.
         key: What it is for.
+
+    Attributes:
+        passing: The permit that whoever asks is given at the moment; None: `permit` tells.
+        calm: A permit, with which a call that returns, and isn't slow, changes nothing: the last
+            so many calls were all well.  None: there is none.
     """
 
     def __init__(self, policy: BreakerPolicy, key: str) -> None:
         self.key = key
+        self.passing: Permit | None = None
+        self.calm: Permit | None = None
         self._policy = policy
         self._slow_above = math.inf if policy.slow_call is None else policy.slow_call
         self._lease = policy.break_for if policy.probe_lease is None else policy.probe_lease
@@ -151,7 +158,7 @@ class Breaker:
             ``inf`` if only `reset` can help.
         """
         with self._lock:
-            permit = self._pass
+            permit = self.passing
             if permit is not None:
                 return permit
             answer = self._probe(now)
@@ -185,12 +192,34 @@ class Breaker:
                 return self._record_probe(permit, now, failed, slow)
             if self._state == "disabled":
                 return None
+            self.calm = None
             self._window.add(now, failed, slow)
             self._streak = self._streak + 1 if failed else 0
             if self._state == "metrics_only":
                 return None
             why = self._why_open()
             return None if why is None else self._move("open", now, why)
+
+    def succeed(self, permit: Permit, began: float, now: float) -> Transition | None:
+        """
+        `record` that a call returned, with nothing looked at that can't be while all is well.
+
+        Args:
+            permit: What it was let go with.
+            began: When it started.
+            now: Seconds.
+        """
+        took, window = now - began, self._window
+        if took <= self._slow_above:
+            with self._lock:
+                # Without a failure or a slow call before it, a success can't open anything.
+                if permit is self.passing and not window.failures and not window.slows:
+                    window.add(now, False, False)
+                    self._streak = 0
+                    if window.full:
+                        self.calm = permit
+                    return None
+        return self.record(permit, now, failed=False, took=took)
 
     def give_back(self, permit: Permit) -> tuple[Hashable, ...]:
         """
@@ -311,7 +340,7 @@ class Breaker:
         self._generation += 1
         self._probes.clear()
         self._results = self._failures = self._slows = 0
-        self._pass: Permit | None = None
+        self.passing = self.calm = None
         if state == "open":
             grown = self._break * policy.break_factor if self._state == "half_open" else self._break
             self._break = min(grown, policy.max_break)
@@ -320,7 +349,7 @@ class Breaker:
             self._window.clear()
             self._streak = 0
             self._break = policy.break_for
-            self._pass = Permit(self._generation)
+            self.passing = Permit(self._generation)
         self._state = state
 
     def _woken(self) -> tuple[Hashable, ...]:

@@ -53,10 +53,21 @@ class Permits:
             self._line[token] = None
             return "wait"
 
+    def take(self) -> bool:
+        """Take a place if one is free, and say whether; it owes a `release` then."""
+        with self._lock:
+            if self._taken < self._places:
+                self._taken += 1
+                return True
+            return False
+
     def release(self) -> Hashable | None:
         """Give a place back; return whom to wake, who has it now, or None if nobody waits."""
         with self._lock:
-            return self._pass_on()
+            if self._line or not self._taken:
+                return self._pass_on()
+            self._taken -= 1
+            return None
 
     def leave(self, token: Hashable) -> Hashable | None:
         """

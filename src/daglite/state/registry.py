@@ -13,7 +13,7 @@ from daglite.state.budget import Budget
 from daglite.state.needs import BreakerPolicy, BucketPolicy, BudgetPolicy, PermitsPolicy
 from daglite.state.permits import Permits
 
-__all__ = ["Kind", "Registry", "Scope", "Source"]
+__all__ = ["Kind", "Registry", "Scope", "Source", "States"]
 
 Kind: TypeAlias = Literal["circuit breaker", "rate limit", "bulkhead", "retry budget"]
 """What a key is a key of; one name may serve several kinds."""
@@ -32,6 +32,26 @@ class Source(Protocol):
         Raises:
             PolicyError: The key is in use with another policy.
         """
+        ...
+
+
+class States(Protocol):
+    """What gives policies their states; see `Registry`."""
+
+    def breaker(self, policy: Any, key: str, user: str, scope: Scope) -> Breaker:
+        """The circuit breaker of *key*."""
+        ...
+
+    def bucket(self, policy: Any, key: str, user: str, scope: Scope) -> Bucket:
+        """The rate limit of *key*."""
+        ...
+
+    def permits(self, policy: Any, key: str, user: str) -> Permits:
+        """The bulkhead of *key*."""
+        ...
+
+    def budget(self, policy: Any, key: str, user: str, scope: Scope) -> Budget:
+        """The retry budget of *key*."""
         ...
 
 

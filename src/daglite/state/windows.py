@@ -47,6 +47,11 @@ class CountWindow:
         at += 1
         self._next = at if at < len(ring) else 0
 
+    @property
+    def full(self) -> bool:
+        """Whether a call more makes the oldest one leave."""
+        return self.calls == len(self._ring)
+
     def trim(self, now: float) -> None:
         """Nothing leaves by time."""
 
@@ -82,6 +87,9 @@ class TimeWindow:
     """
 
     __slots__ = ("_seconds", "_slots", "calls", "failures", "slows", "width")
+
+    full = False
+    """A call makes none leave: time does."""
 
     def __init__(self, seconds: float, slots: int) -> None:
         self._seconds = seconds

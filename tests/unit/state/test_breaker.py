@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daglite.state.breaker import Breaker, BreakerState, Permit, Transition
 from tests.unit.state.wanted import WantedBreaker
@@ -489,3 +491,38 @@ def test_snapshots() -> None:
     breaker.give_back(probe)
     assert breaker.snapshot(32).retry_in == 0
     assert breaker.snapshot(60).calls == 0
+
+
+@pytest.mark.parametrize("window_type", ["count", "time"])
+@given(results=st.lists(st.sampled_from(["well", "well", "well", "slow", "failed"]), max_size=40))
+def test_succeed_is_a_short_record(
+    window_type: Literal["count", "time"], results: list[str]
+) -> None:
+    """Two breakers of which one takes the short way stand alike after every call."""
+    fields = {"consecutive": 3, "min_calls": 4, "window": 4, "slow_call": 1.0}
+    short = made(window_type=window_type, **fields)
+    long = made(window_type=window_type, **fields)
+    for now, result in enumerate(results):
+        took = 2.0 if result == "slow" else 0.5
+        mine, its = short.permit(now), long.permit(now)
+        if not isinstance(mine, Permit) or mine.is_probe:
+            return
+        assert isinstance(its, Permit)
+        failed = result == "failed"
+        moved = long.record(its, now, failed=failed, took=took)
+        if failed:
+            assert (short.record(mine, now, failed=True, took=took) is None) is (moved is None)
+        elif result == "slow" or short.calm is not mine:
+            assert (short.succeed(mine, now - took, now) is None) is (moved is None)
+        assert short.snapshot(now) == long.snapshot(now)
+
+
+def test_succeed_drops_what_is_stale() -> None:
+    """A call that was let go before the breaker opened says nothing."""
+    breaker = made(consecutive=1)
+    permit = breaker.passing
+    assert permit is not None
+    assert breaker.record(permit, 0.0, failed=True) is not None
+    assert breaker.passing is None
+    assert breaker.succeed(permit, 0.0, 1.0) is None
+    assert breaker.snapshot(1.0).state == "open"

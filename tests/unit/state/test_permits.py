@@ -157,3 +157,13 @@ def test_like_the_model() -> None:
 def test_like_the_model_for_long() -> None:
     """The same, many times as often."""
     run_state_machine_as_test(Bulkhead, settings=LONG)
+
+
+def test_take_only_what_is_free() -> None:
+    """Whoever is refused waits for nothing."""
+    permits = Permits(WantedPermits(1))
+    assert permits.take()
+    assert not permits.take()
+    assert permits.waiting == 0
+    assert permits.release() is None
+    assert permits.take()

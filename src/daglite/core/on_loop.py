@@ -1,0 +1,192 @@
+"""
+One call of an async function, with the chain around it, in a task of the caller's event loop.
+
+    caller's task ─► OnLoop.carry_out ─► kernel steps the chain ─► make_on_loop
+                          ▲                                             │
+                          └── awaits the function in place ◄────────────┤ untimed
+                          └── awaits news: timer · message · end of ◄───┘ timed: a task of its own
+
+The kernel is the one that runs graphs, but nobody waits in it: where it would, the caller's task
+awaits a future that a timer of the loop, a message or the end of an attempt sets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, final
+
+from daglite._clock import Clock, VirtualClock
+from daglite.core.call import Call, Outcome
+from daglite.core.kernel import Activity, Cancelled, Completion, Kernel
+from daglite.core.protocols import Next
+from daglite.exceptions import RunCancelledError, filled
+
+__all__ = ["OnLoop", "make_on_loop"]
+
+_under_way: set[asyncio.Task[Any]] = set()
+"""Attempts that have a task: the loop itself holds tasks only weakly."""
+
+
+async def make_on_loop(call: Call) -> Outcome:
+    """Make *call* on the event loop of its run: the end of a chain."""
+    before = call.done_before
+    if before is not None:
+        call.done_before = None
+        return before
+    on_loop: OnLoop = call.run.on_loop
+    return await on_loop.make(call)
+
+
+@final
+class _Inbox(SimpleQueue[Any]):
+    """Wakes somebody on the loop when a message comes, from whatever thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+        self._loop = loop
+        self._wake = wake
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(self._wake)
+
+
+@final
+class OnLoop:
+    """
+    Carries out one call on the running event loop.
+
+    An untimed attempt is awaited in the caller's task, like a plain call.  One that may run out
+    of time is a task of its own, for it must be cancelled alone.
+
+    Args:
+        clock: Tells the time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._inbox = _Inbox(self._loop, self._wake)
+        self.kernel = Kernel(clock, self._inbox)
+        self._virtual = clock if isinstance(clock, VirtualClock) else None
+        self._news: asyncio.Future[None] | None = None
+        self._asked: tuple[Call, Completion[Outcome]] | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    async def carry_out(self, enter: Next, call: Call) -> Outcome:
+        """
+        Send *call* through its chain.
+
+        Raises:
+            asyncio.CancelledError: The caller's task was cancelled, or the function raised it.
+        """
+        kernel = self.kernel
+        activity = kernel.spawn(_through(enter, call))
+        try:
+            while not activity.done:
+                if call.run.cancelled:
+                    raise filled(RunCancelledError(f"the call of {call.node_name!r} was cancelled"))
+                asked, self._asked = self._asked, None
+                if asked is None:
+                    await self._until_news()
+                else:
+                    await self._in_place(*asked)
+                kernel.turn(block=False)
+        finally:
+            if not activity.done:
+                await self._give_up(activity)
+        return Outcome(error=activity.error) if activity.error is not None else activity.value
+
+    async def _give_up(self, activity: Activity[Outcome]) -> None:
+        self.kernel.cancel(activity)
+        self.kernel.turn(block=False)
+        task = self._task
+        if task is not None and not task.done():
+            # As for a plain call: whoever is cancelled ends after what it waits for.
+            task.cancel()
+            await asyncio.wait([task])
+
+    # -- attempts -----------------------------------------------------------------
+
+    async def make(self, call: Call) -> Outcome:
+        """Make *call*; on the kernel, as all of the chain."""
+        arrival: Completion[Outcome] = Completion(self.kernel)
+        call.waiter = arrival
+        if not call.target.timed:
+            self._asked = call, arrival
+            return await arrival
+        call.started = self.kernel.now()
+        self.kernel.outstanding += 1
+        task = self._task = self._loop.create_task(_awaited(call))
+        _under_way.add(task)
+        task.add_done_callback(lambda task: self._ended(call, task))
+        try:
+            return await arrival
+        except Cancelled:
+            call.cancelled = True
+            if call.target.on_expiry != "abandon":
+                task.cancel()
+            raise
+
+    async def _in_place(self, call: Call, arrival: Completion[Outcome]) -> None:
+        now = self.kernel.now
+        call.started = started = now()
+        try:
+            value = await call.invoke()
+        except Exception as error:
+            arrival.set(Outcome.of_failure(error, started, now()))
+        else:
+            arrival.set(Outcome(value, None, started, now() - started))
+
+    def _ended(self, call: Call, task: asyncio.Task[Any]) -> None:
+        _under_way.discard(task)
+        self.kernel.outstanding -= 1
+        # Asked for in any case, or the loop would say that nobody did.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        waiter, call.waiter = call.waiter, None
+        if call.cancelled:
+            return
+        if error is None:
+            ran = self.kernel.now() - (call.started or 0.0)
+            waiter.set(Outcome(task.result(), None, call.started, ran))
+        else:
+            waiter.set(Outcome.of_failure(error, call.started, self.kernel.now()))
+        self._wake()
+
+    # -- waiting ------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    async def _until_news(self) -> None:
+        """Wait until it makes sense for the kernel to take a turn."""
+        if not self._inbox.empty():
+            return
+        moment = self.kernel.next_moment()
+        if self._virtual is not None and moment is not None and not self.kernel.outstanding:
+            await asyncio.sleep(0)
+            message = self._virtual.wait(self._inbox, moment, 0)
+            if message is not None:
+                message[0](*message[1])
+            return
+        self._news = self._loop.create_future()
+        timer = None
+        if moment is not None:
+            timer = self._loop.call_later(max(moment - self.kernel.now(), 0.0), self._wake)
+        try:
+            await self._news
+        finally:
+            self._news = None
+            if timer is not None:
+                timer.cancel()
+
+
+async def _awaited(call: Call) -> Any:
+    return await call.invoke()
+
+
+async def _through(enter: Next, call: Call) -> Outcome:
+    return await enter(call)
