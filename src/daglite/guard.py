@@ -24,6 +24,7 @@ from daglite.core.current import call_on_this_thread
 from daglite.core.dispatch import Dispatch
 from daglite.core.failures import error_of_function
 from daglite.core.kernel import Kernel
+from daglite.core.no_waits import no_waits
 from daglite.core.on_loop import OnLoop, make_on_loop
 from daglite.core.protocols import Backend
 from daglite.core.run import Run
@@ -199,7 +200,7 @@ class Guard:
 
         def protected(*args: Any, **kwargs: Any) -> Any:
             permit = breaker.passing
-            if permit is None:
+            if permit is None or no_waits:
                 return carry_out(args, kwargs)
             began = now()
             try:
@@ -226,7 +227,7 @@ class Guard:
 
         async def protected(*args: Any, **kwargs: Any) -> Any:
             permit = breaker.passing
-            if permit is None:
+            if permit is None or no_waits:
                 return await carry_out(args, kwargs)
             began = now()
             try:
@@ -278,7 +279,7 @@ class Guard:
         def protected(*args: Any, **kwargs: Any) -> Any:
             permit = None if breaker is None else breaker.passing
             began = now()
-            if permit is None and breaker is not None:
+            if no_waits or (permit is None and breaker is not None):
                 return carry_out(args, kwargs)
             turn = None if bucket is None else bucket.reserve(began)
             if (turn is not None and turn.wait) or (places is not None and not places.take()):

@@ -19,6 +19,7 @@ from typing import final
 from daglite.core.attempts import park
 from daglite.core.call import Call, Outcome
 from daglite.core.kernel import Completion
+from daglite.core.no_waits import no_waits
 from daglite.core.protocols import Backend, Next
 from daglite.exceptions import BulkheadFullError, ExecutionError, RateLimitedError
 from daglite.middleware.circuit import Circuit, Leave, wake
@@ -52,7 +53,7 @@ class Admission:
         self._bulkhead = bulkhead
 
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
-        if self._circuit is None:
+        if self._circuit is None or no_waits:
             return await self._paced(call, call_next)
         paced = partial(self._paced, call_next=call_next)
         return await self._circuit.through(call, paced, again=True)
@@ -82,7 +83,7 @@ class Admission:
     async def _turn(self, call: Call) -> ExecutionError | None:
         """Wait for the turn of *call*, or say why it has none."""
         policy, run, name = self._rate, call.run, call.node_name
-        if policy is None:
+        if policy is None or no_waits:
             return None
         key = policy.key or name
         bucket = run.states.bucket(policy, key, name, policy.scope)

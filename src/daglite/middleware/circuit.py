@@ -11,6 +11,7 @@ from daglite.core.attempts import park
 from daglite.core.call import Call, Outcome
 from daglite.core.events import CircuitChanged
 from daglite.core.kernel import Completion
+from daglite.core.no_waits import no_waits
 from daglite.core.protocols import Next
 from daglite.exceptions import BulkheadFullError, CircuitOpenError, RateLimitedError
 from daglite.policies import CircuitBreaker
@@ -176,6 +177,9 @@ class CircuitOfCalls:
         self._circuit = Circuit(policy)
 
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
+        if no_waits:
+            return await call_next(call)
+
         async def permitted(call: Call, *, leave: Leave) -> Outcome:
             return await call_next(call)
 

@@ -7,6 +7,7 @@ from typing import final
 
 from daglite.core.attempts import draw, park, record_failure
 from daglite.core.call import Call, Outcome
+from daglite.core.no_waits import no_waits
 from daglite.core.protocols import Next
 from daglite.exceptions import DagliteError, ExecutionError
 from daglite.policies import RetryPolicy
@@ -92,7 +93,7 @@ class Retry:
 
     def _budget_of(self, call: Call) -> Budget | None:
         policy, name = self._policy.budget, call.node_name
-        if policy is None:
+        if policy is None or no_waits:
             return None
         budget: Budget = call.run.states.budget(policy, policy.key or name, name, policy.scope)
         return budget
@@ -134,6 +135,8 @@ class Retry:
             remaining = call.remaining()
             if remaining is not None and hinted > remaining:
                 return 0.0, f"{asked}, but only {max(remaining, 0):g} s of the total are left"
+        if no_waits:
+            wait = 0.0
         if policy.max_elapsed is not None and elapsed + wait > policy.max_elapsed:
             return 0.0, (
                 f"the next attempt would start {elapsed + wait:g} s after the first, "
