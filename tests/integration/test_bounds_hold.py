@@ -39,6 +39,7 @@ class Stacks:
         self.random = random.Random(seed)
         self._number = seed
         self.bad = self.random.choice([0.2, 0.6, 0.9, 1.0])
+        self.worst = self.random.random() < 0.4
 
     def maybe(self, value: Any, share: float = 0.5) -> Any:
         return value() if self.random.random() < share else None
@@ -136,6 +137,8 @@ class Stacks:
     def ending(self, call: Call) -> Any:
         """How an attempt ends."""
         draw = self.random
+        if self.worst:
+            return self.worst_ending(call)
         if draw.random() >= self.bad:
             return Takes(draw.choice([0.0, self.seconds()]), 0)
         kind = draw.randrange(6)
@@ -147,6 +150,17 @@ class Stacks:
         if kind == 3:
             error.retry_after = self.seconds(30)  # type: ignore[attr-defined]
         return Fails(error, draw.choice([0.0, self.seconds()]))
+
+    def worst_ending(self, call: Call) -> Fails:
+        """A failure as late as can be, with the longest hint; after all retries, losses."""
+        policies = call.target.policies  # type: ignore[attr-defined]
+        retry, timeout = policies.retry, policies.timeout
+        retries = 0 if retry is None else retry.max_retries
+        error: Exception = OSError("down") if call.attempt <= retries else WorkerDiedError("lost")
+        if retry is not None and retry.hint is not None and retry.max_hint > 1:
+            error.retry_after = retry.max_hint  # type: ignore[attr-defined]
+        limit = 20.0 if timeout is None else timeout.attempt or timeout.total
+        return Fails(error, 0.999 * limit)
 
     def took(self, expr: Any, slots: int) -> tuple[float, Explanation]:
         """How long *expr* took, and what was said of it."""
