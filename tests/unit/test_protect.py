@@ -306,9 +306,10 @@ def fail(function: Callable[..., Any], times: int = 1) -> None:
             function()
 
 
-def test_an_open_circuit_refuses(kind: str) -> None:
+@pytest.mark.parametrize("more", [{}, {"bulkhead": 2}])
+def test_an_open_circuit_refuses(kind: str, more: Any) -> None:
     flaky = Flaky(2)
-    protected = flaky.protected(kind, circuit_breaker=breaker(on_open="fail"))
+    protected = flaky.protected(kind, circuit_breaker=breaker(on_open="fail"), **more)
     fail(protected, 2)
     with pytest.raises(CircuitOpenError) as caught:
         protected()
@@ -338,10 +339,11 @@ def test_whole_calls_may_be_counted(kind: str) -> None:
         protected()
 
 
-def test_slow_calls_open_it(kind: str) -> None:
+@pytest.mark.parametrize("more", [{}, {"bulkhead": 2}])
+def test_slow_calls_open_it(kind: str, more: Any) -> None:
     flaky = Flaky(0, takes=5)
     policy = CircuitBreaker(slow_call=1, min_calls=2, window=2, on_open="fail")
-    protected = flaky.protected(kind, circuit_breaker=policy)
+    protected = flaky.protected(kind, circuit_breaker=policy, **more)
     assert protected() + protected() == 2
     with pytest.raises(CircuitOpenError):
         protected()
@@ -459,6 +461,14 @@ def test_a_turn_is_given_back_where_there_is_no_place() -> None:
     )
     protected(1)
     assert inner == [1]
+
+
+def test_a_failed_call_gives_its_place_back(kind: str) -> None:
+    flaky = Flaky(2)
+    full = Bulkhead(1, max_queue=0)
+    protected = flaky.protected(kind, bulkhead=full, retry=RetryPolicy(1, "none"))
+    fail(protected)
+    assert protected() == 1
 
 
 def test_a_bulkhead_between_threads() -> None:

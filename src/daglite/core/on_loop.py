@@ -22,7 +22,6 @@ from daglite._clock import Clock, VirtualClock
 from daglite.core.call import Call, Outcome
 from daglite.core.kernel import Activity, Cancelled, Completion, Kernel
 from daglite.core.protocols import Next
-from daglite.exceptions import RunCancelledError, filled
 
 __all__ = ["OnLoop", "make_on_loop"]
 
@@ -86,8 +85,6 @@ class OnLoop:
         activity = kernel.spawn(_through(enter, call))
         try:
             while not activity.done:
-                if call.run.cancelled:
-                    raise filled(RunCancelledError(f"the call of {call.node_name!r} was cancelled"))
                 asked, self._asked = self._asked, None
                 if asked is None:
                     await self._until_news()
