@@ -106,10 +106,11 @@ def frames_of(
         args = node.args
         for place in node.refs:
             needed = args[place].id
-            if needed in frames:
-                targets = frames[needed].consumers
+            source = frames.get(needed)
+            if source is None:
+                frame.fill(place, known[needed])
+            else:
+                targets = source.consumers
                 targets.append(frame)
                 targets.append(place)
-            else:
-                frame.fill(place, known[needed])
     return frames

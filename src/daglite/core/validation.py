@@ -57,9 +57,12 @@ def check_edges(nodes: Mapping[NodeId, GraphNode]) -> None:
         for place in refs:
             source = args[place]
             kind = source.kind
-            if kind == "gather":
+            if kind == "task":
+                made_by = source.task
+            elif kind == "gather":
                 continue
-            made_by = source.task if kind == "task" else (source.task, kind)
+            else:
+                made_by = (source.task, kind)
             if made_by not in known[place]:
                 one_each = node.kind == "map" and place in node.mapped
                 _check_types(source, node, node.argument_names[place], one_each)
