@@ -14,7 +14,7 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, final
 
-__all__ = ["GLANCE", "Clock", "SystemClock", "VirtualClock"]
+__all__ = ["GLANCE", "Clock", "SystemClock", "VirtualClock", "wall_time"]
 
 Inbox = SimpleQueue[Any]
 """Where other threads leave messages for a kernel."""
@@ -123,3 +123,8 @@ class VirtualClock:
                 raise RuntimeError("nothing is left that could end this wait: virtual time stops")
             self._now = max(self._now, until)
             return None
+
+
+def wall_time(clock: Clock) -> float:
+    """Seconds since the begin of 1970 UTC, which may go back; on other clocks, what they say."""
+    return time.time() if isinstance(clock, SystemClock) else clock.now()

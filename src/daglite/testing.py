@@ -307,6 +307,7 @@ class policies_off:  # noqa: N801
     * Back-offs take no time: a failed call is tried again at once, as often as its policy says.
     * Circuit breakers, rate limits and retry budgets are neither asked nor told: calls go, and
       what happens leaves no trace for the next test.
+    * `Call.park`, by which your own middlewares wait, returns at once.
 
     All else stays: timeouts, fallbacks, bulkheads, which errors are retried, the longest hint.
     Holds for the whole process: all threads, event loops and runs, `protect` too.  What waits

@@ -12,10 +12,14 @@ import pytest
 
 from daglite import (
     Bulkhead,
+    Call,
     CircuitBreaker,
+    Next,
+    Outcome,
     RateLimit,
     RetryBudget,
     RetryPolicy,
+    TimeoutPolicy,
     evaluate,
     protect,
     task,
@@ -95,6 +99,32 @@ def way(request: pytest.FixtureRequest) -> Callable[..., int]:
 def test_nothing_waits(way: Callable[..., int], options: Any) -> None:
     with policies_off():
         assert way(Work(3), retry=PATIENT, **options) == 4
+
+
+async def hour(call: Call, call_next: Next) -> Outcome:
+    await call.park(3600, "an hour")
+    return await call_next(call)
+
+
+@pytest.mark.parametrize("place", ["around_call", "around_attempt"])
+def test_middlewares_do_not_wait(way: Callable[..., int], place: str) -> None:
+    """They are asked as ever, but a wait returns at once."""
+    with policies_off():
+        assert way(Work(3), retry=PATIENT, **{place: hour}) == 4
+
+
+def test_who_polls_is_ended_by_a_total(way: Callable[..., int]) -> None:
+    """Though no poll takes any time, it keeps nobody from ending it."""
+    polled: list[float] = []
+
+    async def polls(call: Call, call_next: Next) -> Outcome:
+        while True:
+            await call.park(60, "what never comes")
+            polled.append(call.now())
+
+    with policies_off(), pytest.raises(TimeoutError):
+        way(Work(0), timeout=TimeoutPolicy(total=0.05), around_attempt=polls)
+    assert polled
 
 
 def test_retries_end_as_ever(way: Callable[..., int]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, final
+from datetime import datetime, timezone
+from typing import Any, final
 
+from daglite._clock import wall_time
+from daglite.core.no_waits import no_waits
+from daglite.core.parking import Crowd, park
 from daglite.core.run import Run
-from daglite.exceptions import AttemptRecord
+from daglite.exceptions import AttemptRecord, PolicyError
 from daglite.policies.timeout import Expiry
 
-__all__ = ["Call", "Crowd", "Outcome", "Target", "called"]
+__all__ = ["Call", "Outcome", "Target", "called"]
 
 
 def called(body: Callable[..., Any], args: Sequence[Any], kwnames: tuple[str, ...]) -> Any:
@@ -51,14 +56,6 @@ class Target:
         self.timed = timed
         self.on_expiry = on_expiry
         self.grace = grace
-
-
-class Crowd(Protocol):
-    """Calls that are started as others end: a map."""
-
-    def parked(self, by: int) -> None:
-        """Count *by* (1 or -1) more of them as waiting."""
-        ...
 
 
 @final
@@ -185,6 +182,42 @@ class Call:
     def remaining(self) -> float | None:
         """Seconds until the whole call must be done; None without such a limit."""
         return None if self.expires is None else self.expires - self.run.kernel.now()
+
+    def now(self) -> float:
+        """Seconds on the clock of the run, which never goes back; for differences alone."""
+        return self.run.kernel.now()
+
+    def wall_time(self) -> datetime:
+        """
+        The date and the time of day, in UTC.
+
+        On a `VirtualClock` its seconds count from the begin of 1970: it starts at another moment
+        with ``VirtualClock(moment.timestamp())``.
+        """
+        return datetime.fromtimestamp(wall_time(self.run.kernel.clock), timezone.utc)
+
+    async def park(self, seconds: float, reason: str) -> None:
+        """
+        Wait in a middleware: the call holds no thread, no worker and no place meanwhile.
+
+        The event `CallParked` tells of it.  Within `policies_off` it returns at once, so wait once
+        for as long as it takes, and not until a clock says that the time has come.
+
+        Args:
+            seconds: For how long; no wait if it is 0 or less.
+            reason: What for, in a word or two.
+
+        Raises:
+            PolicyError: *seconds* is infinite, or no number.
+        """
+        given: object = seconds
+        if not isinstance(given, (int, float)) or not math.isfinite(given):
+            raise PolicyError(f"call.park takes a number of seconds, not {given!r:.60}")
+        if no_waits:
+            # The others' turn, lest who polls keep them from what it waits for.
+            await self.run.kernel.sleep(0)
+        else:
+            await park(self, seconds, reason)
 
     def invoke(self) -> Any:
         """Run the function here and now."""

@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, final
 
 from daglite._clock import Clock
+from daglite.exceptions import PolicyError
 
 __all__ = ["Activity", "Cancelled", "Completion", "Deadline", "Kernel", "Timer"]
 
@@ -74,6 +75,13 @@ class _Awaitable(Generic[T]):
 
     def __await__(self) -> Generator[_Awaitable[T], T, T]:
         return (yield self)
+
+
+def _foreign(awaited: object) -> PolicyError:
+    return PolicyError(
+        f"{awaited!r:.60} is for asyncio, which doesn't run this code; "
+        "a middleware waits with: await call.park(seconds, reason)"
+    )
 
 
 @final
@@ -309,6 +317,8 @@ class Kernel:
                 awaited = activity._coro.throw(Cancelled(activity._cancels.pop(0)))
             else:
                 awaited = activity._coro.send(value)
+            while not isinstance(awaited, _Awaitable):
+                awaited = activity._coro.throw(_foreign(awaited))
         except StopIteration as stop:
             activity.value = stop.value
             self._finish(activity)

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import final
 
-from daglite.core.attempts import park
 from daglite.core.call import Call, Outcome
 from daglite.core.kernel import Completion
 from daglite.core.no_waits import no_waits
+from daglite.core.parking import park
 from daglite.core.protocols import Backend, Next
 from daglite.exceptions import BulkheadFullError, ExecutionError, RateLimitedError
 from daglite.middleware.circuit import Circuit, Leave, wake

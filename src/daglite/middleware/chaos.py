@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import final
 
-from daglite.core.attempts import draw, park
+from daglite.core.attempts import draw
 from daglite.core.call import Call, Outcome
 from daglite.core.events import FaultInjected
+from daglite.core.parking import park
 from daglite.core.protocols import Next
 from daglite.exceptions import PolicyError, WorkerDiedError, describe
 from daglite.policies import Chaos

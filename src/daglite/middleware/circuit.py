@@ -7,11 +7,11 @@ from collections.abc import Hashable, Iterable
 from functools import partial
 from typing import Any, Protocol, final
 
-from daglite.core.attempts import park
 from daglite.core.call import Call, Outcome
 from daglite.core.events import CircuitChanged
 from daglite.core.kernel import Completion
 from daglite.core.no_waits import no_waits
+from daglite.core.parking import park
 from daglite.core.protocols import Next
 from daglite.exceptions import BulkheadFullError, CircuitOpenError, RateLimitedError
 from daglite.policies import CircuitBreaker

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import final
 
-from daglite.core.attempts import draw, park, record_failure
+from daglite.core.attempts import draw, record_failure
 from daglite.core.call import Call, Outcome
 from daglite.core.no_waits import no_waits
+from daglite.core.parking import park
 from daglite.core.protocols import Next
 from daglite.exceptions import DagliteError, ExecutionError
 from daglite.policies import RetryPolicy

@@ -1,4 +1,4 @@
-"""How failed attempts are recorded, and how calls wait."""
+"""How failed attempts are recorded."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from daglite.callbacks import AttemptFailed, CallParked
-from daglite.core.attempts import park, record_failure
+from daglite.callbacks import AttemptFailed
+from daglite.core.attempts import record_failure
 from daglite.core.call import Call, Outcome, Target
 from daglite.core.kernel import Kernel
 from daglite.core.run import Listeners, Run
@@ -15,16 +15,11 @@ from daglite.exceptions import AttemptRecord, ExecutionError
 from daglite.testing import RecordedEvents, VirtualClock
 
 
-class Crowd:
-    """Counts who is parked."""
-
-    def __init__(self) -> None:
-        self.now = 0
-        self.most = 0
+class Map:
+    """Whose element the call is."""
 
     def parked(self, by: int) -> None:
-        self.now += by
-        self.most = max(self.most, self.now)
+        pass
 
 
 @pytest.fixture
@@ -62,7 +57,7 @@ def test_each_attempt_is_recorded_once(call: Call, events: RecordedEvents) -> No
 def test_attempts_share_their_history(call: Call) -> None:
     """The next attempt knows its number, the wait before it, and all records."""
     record_failure(call, Outcome(error=ValueError("a")))
-    call.expires, call.crowd = 500.0, Crowd()
+    call.expires, call.crowd = 500.0, Map()
     second = call.again(waited=4)
     record_failure(second, Outcome(error=ValueError("b")))
     third = second.again(waited=8)
@@ -85,40 +80,6 @@ def test_one_that_never_started(call: Call) -> None:
     """Its record says so."""
     record_failure(call, Outcome(error=ValueError("late")))
     assert (call.history[0].started, call.history[0].worker) == (None, None)
-
-
-@pytest.mark.parametrize("crowd", [None, Crowd()])
-def test_parking(
-    call: Call, clock: VirtualClock, events: RecordedEvents, crowd: Crowd | None
-) -> None:
-    """It takes its time, is told, and its map knows of it as long as it lasts."""
-    call.crowd = crowd
-    call.run.kernel.run(park(call, 30, "retry"))
-    assert clock.now() == 130
-    assert events.events == [CallParked("r", 0, 7, "work", 3, 1, 30, "retry")]
-    if crowd is not None:
-        assert (crowd.now, crowd.most) == (0, 1)
-
-
-@pytest.mark.parametrize("seconds", [0, -1])
-def test_no_wait(call: Call, clock: VirtualClock, events: RecordedEvents, seconds: float) -> None:
-    """Nothing happens, and nothing is told."""
-    call.run.kernel.run(park(call, seconds, "retry"))
-    assert (clock.now(), events.events) == (100, [])
-
-
-def test_a_cancelled_wait_gives_its_place_back(call: Call, clock: VirtualClock) -> None:
-    """The map's count is right again, whatever ended the wait."""
-    crowd = call.crowd = Crowd()
-    kernel = call.run.kernel
-
-    async def limited() -> bool:
-        with kernel.deadline(5) as scope:
-            await park(call, 30, "retry")
-        return scope.expired
-
-    assert kernel.run(limited()) is True
-    assert (clock.now(), crowd.now, crowd.most) == (105, 0, 1)
 
 
 def test_a_call_tells_what_is_left(call: Call, clock: VirtualClock) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from daglite._clock import VirtualClock
 from daglite.core.kernel import Cancelled, Completion, Kernel
+from daglite.exceptions import PolicyError
 
 
 @pytest.fixture
@@ -205,3 +208,22 @@ def test_errors_come_out_of_run(kernel):
         kernel.run(main())
     with pytest.raises(RuntimeError, match="no activity"):
         _ = kernel.current
+
+
+def test_what_asyncio_waits_for_is_refused(kernel):
+    """Where it is awaited, as often as that is tried; the loop goes on."""
+    refused = []
+
+    async def main():
+        for _ in range(2):
+            try:
+                await asyncio.sleep(0)
+            except PolicyError as error:
+                refused.append(str(error))
+        await kernel.sleep(3)
+        await asyncio.sleep(0)
+
+    with pytest.raises(PolicyError, match=r"await call\.park\(seconds, reason\)"):
+        kernel.run(main())
+    assert len(refused) == 2
+    assert kernel.now() == 3
