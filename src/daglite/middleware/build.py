@@ -109,24 +109,32 @@ def _working(breaker: CircuitBreaker | None) -> CircuitBreaker | None:
 
 @final
 class _Checked:
-    """A user's middleware: it must give an outcome back, or its call would never end."""
+    """A user's middleware: whatever it does, its call ends with an outcome."""
 
     def __init__(self, middleware: Middleware) -> None:
         self._middleware = middleware
 
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
-        made: Any = self._middleware(call, call_next)
-        if inspect.isawaitable(made):
-            made = await made
-            if isinstance(made, Outcome):
-                return made
+        try:
+            made: Any = self._middleware(call, call_next)
+            if inspect.isawaitable(made):
+                made = await made
+                if isinstance(made, Outcome):
+                    return made
+        except Exception as error:
+            return _failure(call.latest, error)
         name = getattr(self._middleware, "__qualname__", repr(self._middleware))
-        return Outcome(
-            error=PolicyError(
-                f"the middleware {name} gave {made!r:.60} back instead of an outcome; it must be "
-                "an async function that ends with: return await call_next(call)"
-            )
+        wrong = PolicyError(
+            f"the middleware {name} gave {made!r:.60} back instead of an outcome; it must be "
+            "an async function that ends with: return await call_next(call)"
         )
+        return _failure(call.latest, wrong)
+
+
+def _failure(call: Call, error: Exception) -> Outcome:
+    """The outcome of *call*, whose function may have run, or not, before *error* came."""
+    ran = 0.0 if call.started is None else call.now() - call.started
+    return Outcome(error=error, started=call.started, ran=ran, worker=call.worker)
 
 
 def prepare_states(policies: PolicySet, states: States, task: str) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import Any
 
 import pytest
 
-from daglite import PolicySet, RetryPolicy, SequentialBackend, TimeoutPolicy, task
+from daglite import (
+    FallbackPolicy,
+    PolicySet,
+    RetryPolicy,
+    SequentialBackend,
+    TimeoutPolicy,
+    task,
+)
 from daglite.core.call import Call, Outcome
 from daglite.core.kernel import Cancelled
 from daglite.exceptions import ExecutionError, PolicyError, TaskTimeoutError
@@ -145,20 +153,74 @@ def test_the_end_of_a_run_cancels_all(lab: Lab) -> None:
     assert notes == ["0 > A 1", "0 > a 1", "3 x a", "3 x A"]
 
 
-@pytest.mark.parametrize("place", ["around_call", "around_attempt"])
-def test_one_that_raises(lab: Lab, place: str) -> None:
-    """Its error is the failure of the call that it was around; retries don't see it."""
+@pytest.mark.parametrize(
+    ("place", "attempts", "told"),
+    [
+        ("around_call", [0], "failed: RuntimeError: broken"),
+        ("around_attempt", [0, 2, 4], "failed after 3 attempts: RuntimeError: broken"),
+    ],
+)
+def test_one_that_raises(lab: Lab, place: str, attempts: list[float], told: str) -> None:
+    """Its error is the failure of what it was around, a call or an attempt, in the history too."""
 
     async def broken(call: Call, call_next: Any) -> Outcome:
         await call_next(call)
         raise RuntimeError("broken middleware")
 
-    options: dict[str, Any] = {place: broken, "retry": RetryPolicy(3, "none")}
-    with pytest.raises(RuntimeError, match="task 'work' failed: RuntimeError: broken") as caught:
-        lab(work.with_options(**options).bind())
+    options: dict[str, Any] = {place: broken, "retry": RetryPolicy(2, "none")}
+    with pytest.raises(RuntimeError, match=f"task 'work' {told}") as caught:
+        lab(work.with_options(**options).bind(), {"work": Takes(2)})
     assert isinstance(caught.value, ExecutionError)
     assert caught.value.node_name == "work"
-    assert len(lab.backend.calls) == 1
+    assert [(each.started, each.ran, each.worker) for each in caught.value.attempts] == [
+        (started, 2, "scripted") for started in attempts
+    ]
+    assert len(lab.backend.calls) == len(attempts)
+
+
+def test_one_that_raises_before_the_attempt(lab: Lab) -> None:
+    """The record says that nothing ran; only errors that `retry_on` has are tried again."""
+    errors = [ConnectionError("no ticket"), KeyError("ticket")]
+
+    async def broken(call: Call, call_next: Any) -> Outcome:
+        raise errors[call.attempt - 1]
+
+    retry = RetryPolicy(5, "none", retry_on=ConnectionError)
+    with pytest.raises(KeyError, match="ticket") as caught:
+        lab(work.with_options(around_attempt=broken, retry=retry).bind())
+    assert isinstance(caught.value, ExecutionError)
+    assert [(each.error, each.started) for each in caught.value.attempts] == [
+        ("ConnectionError: no ticket", None),
+        ("KeyError: 'ticket'", None),
+    ]
+    assert lab.backend.calls == []
+
+
+def test_one_that_raises_inside_a_fallback(lab: Lab) -> None:
+    """What it raises is rescued by what is around it, as any error."""
+
+    async def broken(call: Call, call_next: Any) -> Outcome:
+        raise OSError("broken middleware")
+
+    made = work.with_options(around_attempt=broken, fallback=FallbackPolicy(7, on=OSError))
+    assert lab(made.bind()) == 7
+
+
+@pytest.mark.parametrize("place", ["around_call", "around_attempt"])
+def test_one_that_waits_by_asyncio(lab: Lab, place: str) -> None:
+    """The error says how to wait; it isn't tried again."""
+
+    async def sleeps(call: Call, call_next: Any) -> Outcome:
+        await asyncio.sleep(0)
+        outcome: Outcome = await call_next(call)
+        return outcome
+
+    options: dict[str, Any] = {place: sleeps, "retry": RetryPolicy(2, "none")}
+    with pytest.raises(PolicyError, match=r"await call\.park\(seconds, reason\)") as caught:
+        lab(work.with_options(**options).bind())
+    assert isinstance(caught.value, ExecutionError)
+    assert len(caught.value.attempts) == 1
+    assert lab.backend.calls == []
 
 
 def test_one_that_raises_leaves_the_others_alone(lab: Lab) -> None:
@@ -201,10 +263,10 @@ def test_one_that_changes_the_outcome(lab: Lab) -> None:
 
 
 def test_one_that_waits(lab: Lab) -> None:
-    """It may use the run's kernel, and holds no place meanwhile."""
+    """It holds no place meanwhile."""
 
     async def slowly(call: Call, call_next: Any) -> Outcome:
-        await call.run.kernel.sleep(10)
+        await call.park(10, "nothing")
         outcome: Outcome = await call_next(call)
         return outcome
 
