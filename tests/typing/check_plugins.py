@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,12 +15,14 @@ from daglite import (
     Middleware,
     Next,
     Outcome,
+    Policy,
     PolicySet,
     SequentialBackend,
     ThreadBackend,
     current_call,
     evaluate,
     find_backend,
+    protect,
     task,
 )
 from daglite.callbacks import (
@@ -97,6 +100,20 @@ class AsObject:
         return await call_next(call)
 
 
+class Patient(Policy):
+    """A policy of one's own; pydantic types what makes one."""
+
+    seconds: float = 60.0
+    reason: str = "patience"
+
+    async def __call__(self, call: Call, call_next: Next) -> Outcome:
+        assert_type(call.now(), float)
+        assert_type(call.wall_time(), datetime)
+        assert_type(await call.park(self.seconds, self.reason), None)
+        await call.park("1m", "text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        return await call_next(call)
+
+
 def not_awaitable(call: Call, call_next: Next) -> Outcome:
     return Outcome()
 
@@ -163,6 +180,12 @@ def middlewares() -> None:
     instance: Middleware = AsObject()
     wrong: Middleware = not_awaitable  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     PolicySet(around_call=[function, instance, wrong])
+    policy: Middleware = Patient(seconds=3)
+    assert_type(Patient(reason="none").seconds, float)
+    PolicySet(around_call=Patient(), around_attempt=[policy, function])
+    one.with_options(around_attempt=Patient())
+    protect(one.func, around_call=Patient())
+    Patient(second=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def backends() -> None:

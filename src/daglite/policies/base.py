@@ -230,6 +230,10 @@ class Policy(PolicyModel):
 
     Policies are equal if their fields are, given or defaults; they hash, pickle, and round-trip
     through JSON.
+
+    A policy of your own has fields of types that hash, and an
+    ``async def __call__(self, call, call_next)`` that carries it out: see `Middleware`.  It goes
+    into ``around_call`` or ``around_attempt``.
     """
 
     # Fields of which a policy has one: whoever gives one says nothing of a weaker layer's other.

@@ -21,7 +21,8 @@ from daglite.policies.hedge import Hedge
 from daglite.policies.limits import ResourceLimits
 from daglite.policies.map_policy import MapPolicy
 from daglite.policies.messages import did_you_mean
-from daglite.policies.policy_set import LATER_OPTIONS, Middleware, PolicySet
+from daglite.policies.middlewares import Middleware
+from daglite.policies.policy_set import LATER_OPTIONS, PolicySet
 from daglite.policies.rate_limit import RateLimit
 from daglite.policies.retry import RetryPolicy
 from daglite.policies.timeout import TimeoutPolicy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from types import MappingProxyType
@@ -13,9 +13,7 @@ from pydantic import (
     Field,
     FieldSerializationInfo,
     GetJsonSchemaHandler,
-    PlainValidator,
     PrivateAttr,
-    WithJsonSchema,
     field_serializer,
     model_validator,
 )
@@ -35,22 +33,20 @@ from daglite.policies.breaker import CircuitBreaker
 from daglite.policies.bulkhead import Bulkhead
 from daglite.policies.cache import CachePolicy
 from daglite.policies.chaos import Chaos
-from daglite.policies.code import hashed, import_path, resolved, shown
+from daglite.policies.code import shown
 from daglite.policies.contradictions import check_together, listed
 from daglite.policies.fallback import FallbackPolicy
-from daglite.policies.fields import TYPES_SCHEMA, Flag
+from daglite.policies.fields import Flag
 from daglite.policies.hedge import Hedge
 from daglite.policies.json_schema import ShortForm
 from daglite.policies.limits import ResourceLimits
 from daglite.policies.map_policy import MapPolicy
+from daglite.policies.middlewares import Middleware, Middlewares, dumped
 from daglite.policies.rate_limit import RateLimit
 from daglite.policies.retry import RetryPolicy
 from daglite.policies.timeout import TimeoutPolicy
 
-__all__ = ["LATER_OPTIONS", "Middleware", "PolicySet", "resolve_policies"]
-
-Middleware = Callable[..., Any]
-"""Takes a call and the next one to ask, and gives an outcome; asynchronous."""
+__all__ = ["LATER_OPTIONS", "PolicySet", "resolve_policies"]
 
 LATER_OPTIONS = frozenset(
     {
@@ -116,32 +112,7 @@ def _with_limits(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**rest, "limits": ResourceLimits(**short)}
 
 
-def _read_middlewares(value: object) -> tuple[Middleware, ...]:
-    if value is None:
-        return ()
-    items = value if isinstance(value, (tuple, list)) else (value,)
-    return tuple(_read_middleware(item) for item in items)
-
-
-def _read_middleware(value: object) -> Middleware:
-    found = resolved(value)
-    if isinstance(found, type):
-        raise ValueError(f"{shown(value)} is a class; give an object of it, {found.__name__}()")
-    if not callable(found):
-        raise ValueError(
-            f"{shown(value)} is not callable; a middleware is an async function of (call, next)"
-        )
-    middleware: Middleware = hashed(found)
-    return middleware
-
-
 _SHORT_LIMITS = ("max_memory", "max_cpu_time")
-
-_Middlewares = Annotated[
-    tuple[Middleware, ...],
-    PlainValidator(_read_middlewares),
-    WithJsonSchema({"anyOf": [*TYPES_SCHEMA["anyOf"], {"type": "null"}]}),
-]
 
 
 class PolicySet(PolicyModel):
@@ -165,6 +136,8 @@ class PolicySet(PolicyModel):
         cache: A `CachePolicy`, or True, or how long results are kept in seconds, "1h", ...
         idempotent: Whether it does no harm to carry a call out twice.
         around_call: Middlewares around the whole call, the outermost first; none add nothing.
+            In JSON: import strings, or for policies of your own ``{"policy": "module:Class", ...}``
+            with their fields.
         around_attempt: Middlewares around each attempt, the outermost first; none add nothing.
 
     Raises:
@@ -212,8 +185,8 @@ class PolicySet(PolicyModel):
         description="True, a lifetime such as 3600 or '1h', a CachePolicy, or None",
     )
     idempotent: Flag | None = Field(default=None, description="True, False or None")
-    around_call: _Middlewares = Field(default=())
-    around_attempt: _Middlewares = Field(default=())
+    around_call: Middlewares = Field(default=())
+    around_attempt: Middlewares = Field(default=())
 
     _origins: tuple[tuple[str, str], ...] = PrivateAttr(default=())
     # Slots that were taken away before they were given: they merge with nothing weaker.
@@ -266,9 +239,7 @@ class PolicySet(PolicyModel):
 
     @field_serializer("around_call", "around_attempt")
     def _write(self, value: tuple[Middleware, ...], info: FieldSerializationInfo) -> Any:
-        if not value:
-            return None
-        return import_path(value, info.field_name) if info.mode_is_json() else value
+        return dumped(value, info.field_name, json=info.mode_is_json()) if value else None
 
     @property
     def given(self) -> dict[str, Any]:
