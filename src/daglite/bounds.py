@@ -21,6 +21,7 @@ from daglite.policies import (
     RetryPolicy,
     TimeoutPolicy,
 )
+from daglite.policies.middlewares import Middleware, longest_wait
 
 __all__ = ["Bound", "CallBounds", "Wait", "attempts_of", "back_off_of", "bounds_of", "total_of"]
 
@@ -148,13 +149,13 @@ def bounds_of(policies: PolicySet) -> CallBounds:
         call = call.cut(once.times(2).plus(Bound(retry.max_elapsed)))
     outside = [w for w in waits if w.each == "call" and w.what == "circuit breaker"]
     call = call.plus(total_of(wait.bound for wait in outside))
-    again = total_of(w.bound for w in waits if w.what == "around_attempt")
+    again = _repeats(waits, "around_attempt")
     work = run.plus(_repeated_probes(breaker, run)).plus(again).times(attempts * calls)
     if timeout is not None and timeout.total is not None:
         whole = Bound(timeout.total + timeout.grace)
         call, work = call.cut(whole), work.cut(whole)
     anything = total_of(w.bound for w in waits if w.what == "around_call")
-    call, work = call.plus(anything), work.plus(anything)
+    call, work = call.plus(anything), work.plus(_repeats(waits, "around_call"))
     notes = tuple(_notes_of(policies))
     return CallBounds(
         attempts, run, waits, back_off, max(hinted - back_off, 0.0), call, work, notes
@@ -206,7 +207,7 @@ def _working(policies: PolicySet) -> CircuitBreaker | None:
 def _waits_of(policies: PolicySet, breaker: CircuitBreaker | None) -> Iterable[Wait]:
     rate, bulkhead, retry = policies.rate_limit, policies.bulkhead, policies.retry
     if policies.around_call:
-        yield Wait("around_call", "call", _by_middleware("around_call"))
+        yield Wait("around_call", "call", _by(policies.around_call, "around_call"))
     if breaker is not None and breaker.on_open == "park":
         yield Wait("circuit breaker", breaker.counts, Bound(breaker.max_park))
     budget = None if retry is None else retry.budget
@@ -216,7 +217,7 @@ def _waits_of(policies: PolicySet, breaker: CircuitBreaker | None) -> Iterable[W
         bound = Bound(math.inf, (why,)) if limit is None else Bound(limit)
         yield Wait("retry budget", "call", bound)
     if policies.around_attempt:
-        yield Wait("around_attempt", "attempt", _by_middleware("around_attempt"))
+        yield Wait("around_attempt", "attempt", _by(policies.around_attempt, "around_attempt"))
     if rate is not None:
         yield Wait("rate limit", "attempt", _limited(rate.max_wait, "rate limit"))
     if bulkhead is not None and bulkhead.max_queue != 0:
@@ -230,10 +231,24 @@ def _limited(seconds: float | None, what: str) -> Bound:
     return Bound(math.inf, (why,))
 
 
-def _by_middleware(slot: str) -> Bound:
-    return Bound(
-        math.inf, (f"middlewares in {slot} may take any time, and call any number of times",)
-    )
+def _by(middlewares: Iterable[Middleware], slot: str) -> Bound:
+    """What *middlewares* say of their longest waits; nothing at all if one of them is silent."""
+    total = 0.0
+    for middleware in middlewares:
+        seconds = longest_wait(middleware)
+        if seconds is None:
+            why = (
+                f"middlewares in {slot} may take any time, and call any number of times; "
+                "give them a longest_wait"
+            )
+            return Bound(math.inf, (why,))
+        total += seconds
+    return Bound(total)
+
+
+def _repeats(waits: Iterable[Wait], slot: str) -> Bound:
+    """Runs that middlewares may add: one with a longest wait calls no more than once."""
+    return total_of(w.bound for w in waits if w.what == slot and w.bound.unbounded)
 
 
 def _repeated_probes(breaker: CircuitBreaker | None, run: Bound) -> Bound:

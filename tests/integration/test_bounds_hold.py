@@ -12,6 +12,8 @@ from daglite import (
     CircuitBreaker,
     FallbackPolicy,
     MapTaskFuture,
+    Next,
+    Outcome,
     RateLimit,
     RetryBudget,
     RetryPolicy,
@@ -25,6 +27,25 @@ from daglite.explanation import Explanation, explain
 from daglite.testing import Fails, Hangs, ScriptedBackend, Takes, VirtualClock
 
 ROUNDING = 1 + 1e-9
+
+
+class Parks:
+    """
+    Makes calls wait, for no longer than it says.
+
+    Args:
+        longest_wait: Seconds; None: it says nothing, and waits for a minute.
+        draws: Decide how long.
+    """
+
+    def __init__(self, longest_wait: float | None, draws: random.Random) -> None:
+        self.longest_wait = longest_wait
+        self._random = draws
+
+    async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
+        longest = 60.0 if self.longest_wait is None else self.longest_wait
+        await call.park(longest * self._random.choice([0.0, 0.5, 1.0]), "a middleware")
+        return await call_next(call)
 
 
 class Stacks:
@@ -56,8 +77,14 @@ class Stacks:
             "rate_limit": self.maybe(self.rate, 0.35),
             "bulkhead": self.maybe(self.bulkhead, 0.35),
             "fallback": self.maybe(lambda: FallbackPolicy(0), 0.7),
+            "around_call": self.maybe(self.parking, 0.15),
+            "around_attempt": self.maybe(self.parking, 0.15),
         }
         return {slot: p for slot, p in given.items() if p is not None and slot not in without}
+
+    def parking(self) -> Any:
+        """A middleware of one's own."""
+        return Parks(self.random.choice([self.seconds(), None]), self.random)
 
     def timeout(self) -> TimeoutPolicy:
         attempt, more = self.seconds(), self.seconds(60)

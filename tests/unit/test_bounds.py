@@ -30,6 +30,16 @@ async def middleware(call: Any, call_next: Any) -> Any:
     return await call_next(call)
 
 
+def waiting(seconds: float | str) -> Any:
+    """A middleware that says so of itself."""
+
+    async def waits(call: Any, call_next: Any) -> Any:
+        return await call_next(call)
+
+    waits.longest_wait = seconds  # type: ignore[attr-defined]
+    return waits
+
+
 def of_error(error: Exception) -> int:
     return 0
 
@@ -56,6 +66,11 @@ def of_error(error: Exception) -> int:
         ({"retry": ONCE, "rate_limit": RateLimit(1, max_wait=3)}, 30, 22),
         ({"retry": ONCE, "bulkhead": Bulkhead(1, max_wait=3)}, 30, 22),
         ({"bulkhead": Bulkhead(1, max_queue=0)}, 11, 11),
+        ({"retry": ONCE, "around_call": [waiting(5), waiting("2s")]}, 31, 22),
+        ({"retry": ONCE, "around_attempt": [waiting(5), waiting(0)]}, 34, 22),
+        ({"around_call": waiting(5), "timeout": TimeoutPolicy(total=20, grace=2)}, 27, 22),
+        ({"around_attempt": waiting(5), "timeout": TimeoutPolicy(total=20, grace=2)}, 22, 22),
+        ({"hedge": Hedge(2), "idempotent": True, "around_attempt": waiting(5)}, 32, 22),
         ({"hedge": Hedge(2), "idempotent": True}, 22, 22),
         ({"retry": ONCE, "hedge": Hedge(2, max_hedges=2), "idempotent": True}, 68, 66),
         ({"retry": ONCE.model_copy(update={"budget": RetryBudget(on_exhausted="fail")})}, 24, 22),
@@ -77,6 +92,10 @@ def test_parts(options: dict[str, Any], seconds: float, work: float) -> None:
         ({"retry": RetryPolicy(budget=RetryBudget())}, "waits for its budget .* give max_elapsed"),
         ({"around_call": middleware}, "middlewares in around_call may take any time"),
         ({"around_attempt": middleware}, "middlewares in around_attempt may take any time"),
+        (
+            {"around_call": [waiting(5), middleware]},
+            "call any number of times; give them a longest",
+        ),
     ],
 )
 def test_without_a_limit(options: dict[str, Any], reason: str) -> None:

@@ -111,14 +111,20 @@ class Middleware(Protocol):
     A policy in action: passes a call on, and gets its outcome back.
 
     A task's exception never flies through the chain (it is `Outcome.error`); only a
-    cancellation does, and must be let through.
+    cancellation does, and must be let through.  What a middleware raises fails the call, or in
+    ``around_attempt`` the attempt.
+
+    One that calls *call_next* no more than once may have an attribute ``longest_wait``: for how
+    many seconds it can hold up each call, or attempt, itself. `explain` counts with that.
+
+    A `Policy` of your own with this method is a middleware, too.
     """
 
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
         """
         Carry out *call*, mostly by ``await call_next(call)``.
 
-        It runs on the thread of `evaluate`, and mustn't block it.
+        It runs on the thread of `evaluate`, and mustn't block it; it waits by `Call.park`.
 
         Args:
             call: The attempt; the whole call, in ``around_call``.
