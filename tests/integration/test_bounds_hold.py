@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -11,6 +11,7 @@ from daglite import (
     Bulkhead,
     CircuitBreaker,
     FallbackPolicy,
+    Hedge,
     MapTaskFuture,
     Next,
     Outcome,
@@ -21,12 +22,14 @@ from daglite import (
     evaluate,
     task,
 )
+from daglite.callbacks import CallHedged
 from daglite.core.call import Call
 from daglite.exceptions import ExecutionError, PolicyError, WorkerDiedError
 from daglite.explanation import Explanation, explain
-from daglite.testing import Fails, Hangs, ScriptedBackend, Takes, VirtualClock
+from daglite.testing import Fails, Hangs, RecordedEvents, ScriptedBackend, Takes, VirtualClock
 
 ROUNDING = 1 + 1e-9
+MOST_HEDGES = 2
 
 
 class Parks:
@@ -61,6 +64,7 @@ class Stacks:
         self._number = seed
         self.bad = self.random.choice([0.2, 0.6, 0.9, 1.0])
         self.worst = self.random.random() < 0.4
+        self.events = RecordedEvents()
 
     def maybe(self, value: Any, share: float = 0.5) -> Any:
         return value() if self.random.random() < share else None
@@ -79,7 +83,10 @@ class Stacks:
             "fallback": self.maybe(lambda: FallbackPolicy(0), 0.7),
             "around_call": self.maybe(self.parking, 0.15),
             "around_attempt": self.maybe(self.parking, 0.15),
+            "hedge": self.maybe(self.hedge, 0.35),
         }
+        if given["hedge"] is not None:
+            given["idempotent"] = True
         return {slot: p for slot, p in given.items() if p is not None and slot not in without}
 
     def parking(self) -> Any:
@@ -150,15 +157,22 @@ class Stacks:
     def bulkhead(self) -> Bulkhead:
         return Bulkhead(self.random.randrange(1, 4), max_wait=self.seconds())
 
-    def task(self, **shared: Any) -> Any:
-        """One whose policies don't contradict each other."""
+    def hedge(self) -> Hedge:
+        draw = self.random
+        most = draw.randrange(1, MOST_HEDGES + 1)
+        if draw.random() < 0.2:
+            return Hedge(quantile=0.5, max_hedges=most)
+        return Hedge(draw.choice([0.0, self.seconds(5), self.seconds()]), max_hedges=most)
+
+    def task(self, slots: int = 4, **shared: Any) -> Any:
+        """One whose policies don't contradict each other, and that *slots* workers can run."""
         self._number += 1
         made = task(lambda x=0, after=(): 0, name=f"t{self._number}")
         try:
             made = made.with_options(**self.policies(*shared), **shared)
-            explain(made.bind())
+            explain(made.bind(), default_backend=ScriptedBackend(VirtualClock(), slots=slots))
         except PolicyError:
-            return self.task(**shared)
+            return self.task(slots, **shared)
         return made
 
     def ending(self, call: Call) -> Any:
@@ -197,7 +211,7 @@ class Stacks:
         if explained.bound.unbounded:
             return 0.0, explained
         going_on = self.random.choice(["stop", "continue"])
-        with evaluate.context(clock=clock, default_backend=backend) as ctx:
+        with evaluate.context(clock=clock, default_backend=backend, callbacks=[self.events]) as ctx:
             try:
                 ctx.evaluate(expr, on_failure=going_on)
             except ExecutionError:
@@ -205,8 +219,21 @@ class Stacks:
         return clock.now(), explained
 
 
-def check_one_call(seed: int) -> float | None:
-    """Return which part of its bound a call took; None: it has none."""
+class Took(NamedTuple):
+    """
+    How a call kept to its bound.
+
+    Attributes:
+        part: Which part of its bound it took.
+        hedges: How often it was hedged.
+    """
+
+    part: float
+    hedges: int
+
+
+def check_one_call(seed: int) -> Took | None:
+    """Return how a call kept to its bound; None: it has none."""
     stacks = Stacks(seed)
     made = stacks.task()
     took, explained = stacks.took(made.bind(), slots=4)
@@ -215,7 +242,8 @@ def check_one_call(seed: int) -> float | None:
     if bound.unbounded:
         return None
     assert took <= bound.seconds * ROUNDING, f"seed {seed}: {took} s\n{explained}"
-    return took / bound.seconds if bound.seconds else 1.0
+    hedges = len(stacks.events.of(CallHedged))
+    return Took(took / bound.seconds if bound.seconds else 1.0, hedges)
 
 
 def check_calls_together(seed: int) -> None:
@@ -223,7 +251,8 @@ def check_calls_together(seed: int) -> None:
     stacks = Stacks(seed)
     made = stacks.task()
     number = stacks.random.randrange(2, 12)
-    took, explained = stacks.took([made.bind() for _ in range(number)], slots=number)
+    calls = number * (1 + MOST_HEDGES)
+    took, explained = stacks.took([made.bind() for _ in range(number)], slots=calls)
     bound = explained.tasks[0].bounds.call
     if not bound.unbounded:
         assert took <= bound.seconds * ROUNDING, f"seed {seed}: {took} s\n{explained}"
@@ -235,7 +264,8 @@ def check_graph(seed: int) -> None:
     draw = stacks.random
     breaker = stacks.breaker().model_copy(update={"key": "shared"})
     shared = {"circuit_breaker": breaker} if draw.random() < 0.4 else {}
-    tasks = [stacks.task(**shared) for _ in range(draw.randrange(1, 4))]
+    slots = draw.randrange(1, 5)
+    tasks = [stacks.task(slots, **shared) for _ in range(draw.randrange(1, 4))]
     futures: list[Any] = []
     for _ in range(draw.randrange(1, 10)):
         made = draw.choice(tasks)
@@ -247,17 +277,19 @@ def check_graph(seed: int) -> None:
             futures.append(made.extend(x=needs[0]))
         else:
             futures.append(made.bind(after=needs))
-    took, explained = stacks.took(futures, slots=draw.randrange(1, 5))
+    took, explained = stacks.took(futures, slots)
     if not explained.bound.unbounded:
         assert took <= explained.bound.seconds * ROUNDING, f"seed {seed}: {took} s\n{explained}"
 
 
 def test_calls_keep_to_their_bound() -> None:
     """A call took longer than `explain` said, or the bounds are so high that they say nothing."""
-    parts = [check_one_call(seed) for seed in range(300)]
-    bounded = [part for part in parts if part is not None]
+    calls = [check_one_call(seed) for seed in range(300)]
+    bounded = [call for call in calls if call is not None]
     assert len(bounded) > 200
-    assert sum(part > 0.5 for part in bounded) > 20
+    assert sum(call.part > 0.5 for call in bounded) > 20
+    assert sum(call.hedges > 0 for call in bounded) > 20
+    assert sum(call.hedges > 0 and call.part > 0.5 for call in bounded) > 5
 
 
 def test_calls_that_share_states_keep_to_their_bound() -> None:
