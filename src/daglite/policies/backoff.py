@@ -166,13 +166,16 @@ def jittered(seconds: float, jitter: Jitter, draw: float) -> float:
     return seconds
 
 
-def decorrelated(delay: float, previous: float, draw: float) -> float:
+def decorrelated(delay: float, previous: float, longest: float, draw: float) -> float:
     """
-    A wait between *delay* and three times the *previous* one, which isn't below *delay*.
+    A wait between *delay* and three times the *previous* one, or *longest* if that is less.
+
+    Neither is below *delay*.  The source cuts the wait after the draw, so that most calls of a
+    long outage wait for exactly the longest time, and come back together.
 
     Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
-    return delay + draw * (_tripled(previous) - delay)
+    return min(delay + draw * (min(_tripled(previous), longest) - delay), longest)
 
 
 def _tripled(seconds: float) -> float:

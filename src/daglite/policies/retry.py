@@ -88,8 +88,8 @@ class RetryPolicy(Policy):
         backoff: How waits grow: "none" (retry at once), "constant" (always ``delay``), "linear"
             (1, 2, 3, ... times ``delay``), "exponential" (``delay`` times powers of ``factor``),
             "fibonacci" (1, 1, 2, 3, 5, ... times ``delay``), "decorrelated" (random, from
-            ``delay`` to three times the wait before), a list of delays (the last one repeats),
-            or a wait object of tenacity.
+            ``delay`` to three times the wait before, or to ``max_delay``), a list of delays (the
+            last one repeats), or a wait object of tenacity.
         delay: The first wait, from 0; of the backoffs that have a name, but for "none".
         factor: Base of the exponential backoff, from 1; no other backoff has one.
         max_delay: The longest wait, not below ``delay``; any wait is cut to it.
@@ -272,7 +272,7 @@ class RetryPolicy(Policy):
             # A hint may have made the previous wait longer than the backoff would have.
             before = self.ceiling(retry - 1) if retry > 1 else self.delay
             last = min(max(previous, self.delay), before)
-            return min(decorrelated(self.delay, last, draw), ceiling)
+            return decorrelated(self.delay, last, ceiling, draw)
         return jittered(ceiling, self.jitter, draw)
 
     def retries(self, error: BaseException) -> bool:

@@ -132,13 +132,13 @@ def test_jitter_of_objects():
 
 
 def test_decorrelated():
-    """A decorrelated wait lies between delay and three times the wait before."""
+    """It lies between delay and three times the wait before, or max_delay if that is less."""
     policy = RetryPolicy(backoff="decorrelated", delay=2, max_delay=30)
     assert policy.delay_before(1, draw=0.0) == 2
     assert policy.delay_before(1, draw=0.5) == 4
     assert policy.delay_before(2, draw=0.5, previous=4) == 7
     assert policy.delay_before(2, draw=0.5, previous=0.1) == 4
-    assert policy.delay_before(9, draw=0.99, previous=30) == 30
+    assert policy.delay_before(9, draw=0.5, previous=30) == 16
     assert [policy.ceiling(n) for n in (1, 2, 3)] == [6, 18, 30]
     assert policy.floor(5) == 2
 
