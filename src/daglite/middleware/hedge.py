@@ -20,7 +20,9 @@ class Hedging:
     Makes further calls of an attempt, and takes the first result.
 
     The others are cancelled then.  A call that fails doesn't end the attempt as long as another
-    one is under way; if all fail, the first failure is the attempt's.
+    one is under way; if all fail, the first failure of those that started is the attempt's: that
+    a hedge was refused by a rate limit, say, tells nothing of the first call.  Whichever counts,
+    the attempt has run since the first call started.
     """
 
     def __init__(self, policy: Hedge) -> None:
@@ -39,10 +41,12 @@ class Hedging:
                     outcome = _outcome_of(activity)
                     if outcome.ok:
                         self._latencies.add(outcome.ran)
-                        return outcome
+                        return _since_the_first(call, outcome) if hedges else outcome
                     failed.append(outcome)
                 if not running:
-                    return failed[0]
+                    started = (each for each in failed if each.started is not None)
+                    outcome = next(started, failed[0])
+                    return _since_the_first(call, outcome) if hedges else outcome
                 delay = self._delay() if hedges < self._policy.max_hedges else None
                 if delay is None:
                     await kernel.first_of(*running)
@@ -69,6 +73,14 @@ class Hedging:
 
 async def _made(call: Call, call_next: Next) -> Outcome:
     return await call_next(call)
+
+
+def _since_the_first(call: Call, outcome: Outcome) -> Outcome:
+    """Let the attempt begin when its first *call* did: limits on all attempts count from there."""
+    if call.started is not None and outcome.started is not None:
+        began = min(call.started, outcome.started)
+        outcome.started, outcome.ran = began, call.run.kernel.now() - began
+    return outcome
 
 
 def _outcome_of(activity: Activity[Outcome]) -> Outcome:

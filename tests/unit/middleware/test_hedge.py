@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 
-from daglite import Hedge, PolicySet, RetryPolicy, ThreadBackend, evaluate, task
+from daglite import (
+    CircuitBreaker,
+    Hedge,
+    PolicySet,
+    RateLimit,
+    RetryPolicy,
+    ThreadBackend,
+    evaluate,
+    task,
+)
 from daglite.callbacks import CallHedged
 from daglite.core.call import Call
-from daglite.exceptions import PolicyError
+from daglite.exceptions import CircuitOpenError, PolicyError
 from daglite.testing import Fails, Hangs, Takes
 from tests.unit.lab import Lab
 
@@ -64,6 +73,34 @@ def test_if_all_fail(lab: Lab) -> None:
     with pytest.raises(OSError, match="one"):
         lab(hedged().bind(), in_turn(Fails(OSError("one"), 5), Fails(OSError("two"), 9)))
     assert lab.clock.now() == 11
+
+
+def test_max_elapsed_counts_from_the_first_call(lab: Lab) -> None:
+    """Though the hedge, which started later, is the one whose failure counts."""
+    once = hedged().with_options(
+        retry=RetryPolicy(1, "constant", delay=1, jitter="none", max_elapsed=10)
+    )
+    with pytest.raises(OSError, match=r"hedge; not tried again: .* 11 s after the first") as caught:
+        lab(once.bind(), in_turn(Fails(OSError("call"), 10), Fails(OSError("hedge"), 1)))
+    (record,) = caught.value.attempts  # type: ignore[attr-defined]
+    assert (record.started, record.ran, lab.clock.now()) == (0, 10, 10)
+
+
+def test_a_refused_hedge_is_no_answer(lab: Lab) -> None:
+    """What counts is how a call ended that was made, though the hedge was refused before."""
+    paced = hedged().with_options(
+        rate_limit=RateLimit(1, 4, max_wait=0), retry=RetryPolicy(1, "none", retry_on=OSError)
+    )
+    assert lab(paced.bind(), in_turn(Fails(OSError("down"), 5), Takes(1, "b"))) == "b"
+    assert len(lab.backend.calls) == 2
+
+
+def test_if_all_are_refused(lab: Lab) -> None:
+    """The first refusal is the attempt's failure."""
+    shut = CircuitBreaker(mode="forced_open", on_open="fail")
+    with pytest.raises(CircuitOpenError):
+        lab(hedged(0).with_options(circuit_breaker=shut).bind())
+    assert lab.backend.calls == []
 
 
 def test_a_quantile(lab: Lab) -> None:
