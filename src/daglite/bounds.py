@@ -104,8 +104,8 @@ class CallBounds:
     The parts of the bound of one call.
 
     Attributes:
-        attempts: How often the function can be started on behalf of the task, from 1: retries
-            after losses of the infrastructure too, a breaker's own probes not.
+        attempts: How many attempts there can be on behalf of the task, from 1: retries after losses
+            of the infrastructure too, hedges and a breaker's own probes not.
         run: One run of the function, with the time that an expired one may take to end.
         waits: What else it can wait for.
         back_off: Seconds that it can wait between its attempts, hints aside.

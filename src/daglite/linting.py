@@ -10,7 +10,8 @@ from daglite.core.graph import GraphNode, NodeId, TaskInfo
 from daglite.core.protocols import Backend
 from daglite.exceptions import BackendError, PolicyError
 from daglite.explanation import sizes_of
-from daglite.lint_rules import RULES, Severity, Subject
+from daglite.lint_rules.registry import RULES
+from daglite.lint_rules.subject import Severity, Subject
 from daglite.middleware.build import prepare_states
 from daglite.planner import Planner
 from daglite.policies import PolicySet

@@ -148,6 +148,10 @@ def of_waits(case: Case, story: Story) -> Iterator[str]:
     assert retry is not None
     parked = {e.attempt: e for e in story.of(CallParked) if e.reason == "retry"}
     assert len(parked) == sum(e.reason == "retry" for e in story.of(CallParked))
+    for event in story.of(CallParked):
+        if event.reason == "retry budget" and retry.max_elapsed is not None:
+            until = event.time + event.seconds
+            assert until - first_start(case, story) <= retry.max_elapsed + ROUNDING
     failures = story.of(AttemptFailed)
     assert [event.attempt for event in failures] == list(range(1, len(failures) + 1))
     lost = 0

@@ -15,6 +15,7 @@ from daglite import (
     CircuitBreaker,
     DagliteSettings,
     FallbackPolicy,
+    Hedge,
     PolicySet,
     RateLimit,
     RetryBudget,
@@ -23,7 +24,8 @@ from daglite import (
     lint,
     task,
 )
-from daglite.lint_rules import RULES, Severity
+from daglite.lint_rules.registry import RULES
+from daglite.lint_rules.subject import Severity
 from daglite.testing import ScriptedBackend, VirtualClock
 
 PAGE = Path(__file__).parents[2] / "docs" / "user-guide" / "explain-and-lint.md"
@@ -52,6 +54,11 @@ def both(first: Any, second: Any) -> Any:
 
 def scripted() -> dict[str, Any]:
     return {"default_backend": ScriptedBackend(VirtualClock(), slots=4)}
+
+
+def hedged(delay: float | None = None, **more: Any) -> dict[str, Any]:
+    given = {"delay": 1 if delay is None else delay, **more} if "quantile" not in more else more
+    return {"hedge": Hedge(**given), "idempotent": True}
 
 
 BREAKER = CircuitBreaker(consecutive=5, max_park=20)
@@ -148,6 +155,12 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
         lambda: one(circuit_breaker=CircuitBreaker("api")),
         lambda: one(circuit_breaker=CircuitBreaker("api", scope="process")),
         {},
+    ),
+    (
+        "DGL007",
+        lambda: many(2, circuit_breaker=CircuitBreaker(consecutive=5), **hedged()),
+        lambda: many(3, circuit_breaker=CircuitBreaker(consecutive=5), **hedged()),
+        scripted(),
     ),
     (
         "DGL008",
@@ -270,6 +283,15 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
         {"default_backend": "sequential", "settings": DagliteSettings(max_abandoned=5)},
     ),
     (
+        "DGL016",
+        lambda: many(3, timeout=TimeoutPolicy(9, on_expiry="abandon"), **hedged()),
+        lambda: many(2, timeout=TimeoutPolicy(9, on_expiry="abandon"), **hedged()),
+        {
+            "default_backend": "threading",
+            "settings": DagliteSettings(max_abandoned=5, max_backend_threads=4),
+        },
+    ),
+    (
         "DGL017",
         lambda: one(retry=1, idempotent=False),
         lambda: one(retry=1, idempotent=True),
@@ -312,6 +334,79 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
         lambda: one(circuit_breaker=CircuitBreaker(probe_lease=9), timeout=10),
         lambda: one(circuit_breaker=CircuitBreaker(break_for=9, probe_lease=10), timeout=10),
         {},
+    ),
+    (
+        "DGL022",
+        lambda: one(**hedged(5), timeout=5),
+        lambda: one(**hedged(5), timeout=6),
+        scripted(),
+    ),
+    (
+        "DGL022",
+        lambda: one(**hedged(5, max_hedges=2), timeout=TimeoutPolicy(total=10)),
+        lambda: one(**hedged(5, max_hedges=2), timeout=TimeoutPolicy(total=11)),
+        scripted(),
+    ),
+    (
+        "DGL022",
+        lambda: one(**hedged(5), timeout=TimeoutPolicy(4, total=11)),
+        lambda: one(**hedged(quantile=0.9), timeout=TimeoutPolicy(4, total=11)),
+        scripted(),
+    ),
+    (
+        "DGL023",
+        lambda: one(**hedged(max_hedges=4)),
+        lambda: one(**hedged(max_hedges=3)),
+        scripted(),
+    ),
+    (
+        "DGL023",
+        lambda: one(**hedged(max_hedges=3), bulkhead=3),
+        lambda: one(**hedged(max_hedges=2), bulkhead=3),
+        scripted(),
+    ),
+    (
+        "DGL024",
+        lambda: one(**hedged(), circuit_breaker=CircuitBreaker(consecutive=2)),
+        lambda: one(**hedged(), circuit_breaker=CircuitBreaker(consecutive=3)),
+        scripted(),
+    ),
+    (
+        "DGL024",
+        lambda: one(**hedged(max_hedges=2), circuit_breaker=CircuitBreaker(min_calls=3)),
+        lambda: one(**hedged(), circuit_breaker=CircuitBreaker(consecutive=1)),
+        scripted(),
+    ),
+    (
+        "DGL024",
+        lambda: one(**hedged(), circuit_breaker=CircuitBreaker(consecutive=2)),
+        lambda: one(**hedged(), circuit_breaker=CircuitBreaker(consecutive=2, counts="call")),
+        scripted(),
+    ),
+    (
+        "DGL025",
+        lambda: one(**hedged(), rate_limit=5),
+        lambda: one(rate_limit=5),
+        scripted(),
+    ),
+    (
+        "DGL026",
+        lambda: many(20, **hedged(quantile=0.9)),
+        lambda: many(21, **hedged(quantile=0.9)),
+        scripted(),
+    ),
+    (
+        "DGL026",
+        lambda: one(**hedged(quantile=0.9)),
+        lambda: work.with_options(**hedged(quantile=0.9)).extend(x=iter([1])),
+        scripted(),
+    ),
+    ("DGL027", lambda: one(**hedged(0)), lambda: one(**hedged(0.1)), scripted()),
+    (
+        "DGL027",
+        lambda: one(**hedged(quantile=0.4)),
+        lambda: one(**hedged(quantile=0.5)),
+        scripted(),
     ),
 ]
 

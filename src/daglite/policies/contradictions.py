@@ -8,6 +8,7 @@ from typing import Any
 from daglite._units import format_duration
 from daglite.exceptions import PolicyError
 from daglite.policies.breaker import CircuitBreaker
+from daglite.policies.bulkhead import Bulkhead
 from daglite.policies.hedge import Hedge
 from daglite.policies.retry import RetryPolicy
 from daglite.policies.timeout import TimeoutPolicy
@@ -31,6 +32,7 @@ def check_together(slots: Mapping[str, Any], sources: Mapping[str, list[str]]) -
     _check_hints_fit(retry, timeout, sources)
     _check_window_holds_calls(slots.get("circuit_breaker"), timeout, sources)
     _check_hedging_is_safe(slots.get("hedge"), slots.get("idempotent"), sources)
+    _check_hedges_start(slots.get("hedge"), timeout, slots.get("bulkhead"), sources)
 
 
 def _check_retries_start(
@@ -91,6 +93,29 @@ def _check_hedging_is_safe(
         raise PolicyError(
             f"hedge={hedge} may carry a call out twice; say idempotent=True if that does "
             f"no harm, or take it away with hedge=None (from {_layers(sources, 'hedge')})"
+        )
+
+
+def _check_hedges_start(
+    hedge: Hedge | None,
+    timeout: TimeoutPolicy | None,
+    bulkhead: Bulkhead | None,
+    sources: Mapping[str, list[str]],
+) -> None:
+    """Refuse hedges that come when all is over, or that their own first call keeps out."""
+    if hedge is None:
+        return
+    total = None if timeout is None else timeout.total
+    if hedge.delay is not None and total is not None and hedge.delay >= total:
+        raise PolicyError(
+            f"no hedge can ever start: hedge.delay ({format_duration(hedge.delay)}) doesn't fit "
+            f"into timeout.total ({format_duration(total)}); lower delay, raise total, or leave "
+            f"the hedge out (from {_layers(sources, 'hedge', 'timeout')})"
+        )
+    if bulkhead is not None and bulkhead.max_concurrent == 1:
+        raise PolicyError(
+            f"no hedge can ever run beside its first call: bulkhead.max_concurrent is 1; raise it, "
+            f"or leave one of them out (from {_layers(sources, 'hedge', 'bulkhead')})"
         )
 
 

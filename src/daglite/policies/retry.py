@@ -102,8 +102,9 @@ class RetryPolicy(Policy):
             is a success.
         infrastructure_retries: Retries after losses that aren't the task's fault (a worker that
             died), from 0, whatever ``retry_on`` says; counted apart from ``max_retries``.
-        max_elapsed: Seconds from the start of the first attempt after which no other starts,
-            above 0; None: no limit.
+        max_elapsed: Seconds from the start of the first attempt beyond which no back-off leads,
+            above 0; None: no limit. What an attempt then waits for a circuit, a rate limit, a
+            bulkhead or a worker isn't counted: that is what a `TimeoutPolicy`'s total is for.
         hint: Name of the exception's attribute that says how long to wait, in seconds; None:
             no hints.
         max_hint: The longest hint that is followed; after a longer one the call fails at once.

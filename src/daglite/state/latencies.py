@@ -8,12 +8,12 @@ from bisect import bisect_left, insort
 from collections import deque
 from typing import final
 
-__all__ = ["Latencies"]
+__all__ = ["ENOUGH", "Latencies"]
 
 _KEPT = 200
 """Calls that are remembered, the latest ones."""
 
-_ENOUGH = 20
+ENOUGH = 20
 """Calls after which a quantile says something."""
 
 
@@ -44,6 +44,6 @@ class Latencies:
         """
         with self._lock:
             count = len(self._sorted)
-            if count < _ENOUGH:
+            if count < ENOUGH:
                 return None
             return self._sorted[math.ceil(share * count) - 1]

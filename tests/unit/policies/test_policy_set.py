@@ -390,6 +390,22 @@ class TestContradictions:
         assert resolved(hedged, PolicySet(idempotent=True)).hedge == Hedge(1)
         assert resolved(hedged, PolicySet(hedge=None)).hedge is None
 
+    def test_hedges_that_never_start(self):
+        """Neither after the total, nor beside a first call that keeps them out."""
+        hedged = PolicySet(hedge=Hedge(5), idempotent=True)
+        with pytest.raises(
+            PolicyError,
+            match=r"no hedge can ever start: .*\(5s\) .*timeout.total \(5s\).*'a' and 'b'",
+        ):
+            resolved(hedged, PolicySet(timeout=TimeoutPolicy(total=5)))
+        assert resolved(hedged, PolicySet(timeout=TimeoutPolicy(total=6))).hedge == Hedge(5)
+        assert resolved(hedged, PolicySet(timeout=5)).hedge == Hedge(5)
+        with pytest.raises(PolicyError, match=r"max_concurrent is 1; raise it.*'a' and 'b'"):
+            resolved(hedged, PolicySet(bulkhead=1))
+        assert resolved(hedged, PolicySet(bulkhead=2)).hedge == Hedge(5)
+        by_share = PolicySet(hedge=Hedge(quantile=0.9), timeout=TimeoutPolicy(total=5))
+        assert resolved(by_share, PolicySet(idempotent=True)).hedge == Hedge(quantile=0.9)
+
     def test_a_layer_may_be_contradictory(self):
         """Only what comes out is checked: a stronger layer may put a weaker one right."""
         bad = PolicySet(

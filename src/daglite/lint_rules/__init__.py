@@ -1,0 +1,1 @@
+"""The rules of `lint`: what is allowed, but is hardly meant."""
