@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import TypeAlias, final
 
 from daglite.core.call import Call, Outcome
 from daglite.core.events import CallHedged
@@ -12,6 +12,10 @@ from daglite.policies import Hedge
 from daglite.state.latencies import Latencies
 
 __all__ = ["Hedging"]
+
+
+_Ended: TypeAlias = tuple[Outcome, float]
+"""How a call ended, and how many seconds after it was made."""
 
 
 @final
@@ -31,16 +35,16 @@ class Hedging:
 
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
         kernel = call.run.kernel
-        running: list[Activity[Outcome]] = [kernel.spawn(_made(call, call_next))]
+        running: list[Activity[_Ended]] = [kernel.spawn(_made(call, call_next))]
         failed: list[Outcome] = []
         hedges, latest = 0, kernel.now()
         try:
             while True:
                 for activity in [each for each in running if each.done]:
                     running.remove(activity)
-                    outcome = _outcome_of(activity)
+                    outcome, took = _end_of(activity)
                     if outcome.ok:
-                        self._latencies.add(outcome.ran)
+                        self._latencies.add(took)
                         return _since_the_first(call, outcome) if hedges else outcome
                     failed.append(outcome)
                 if not running:
@@ -71,8 +75,11 @@ class Hedging:
         return policy.delay
 
 
-async def _made(call: Call, call_next: Next) -> Outcome:
-    return await call_next(call)
+async def _made(call: Call, call_next: Next) -> _Ended:
+    kernel = call.run.kernel
+    began = kernel.now()
+    # What it waits counts as what it runs does: a delay passes in both.
+    return await call_next(call), kernel.now() - began
 
 
 def _since_the_first(call: Call, outcome: Outcome) -> Outcome:
@@ -83,8 +90,8 @@ def _since_the_first(call: Call, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _outcome_of(activity: Activity[Outcome]) -> Outcome:
+def _end_of(activity: Activity[_Ended]) -> _Ended:
     if activity.error is not None:
         # A middleware within raised: its fault, but this call's failure.
-        return Outcome(error=activity.error)
+        return Outcome(error=activity.error), 0.0
     return activity.value

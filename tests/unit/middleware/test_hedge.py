@@ -120,6 +120,15 @@ def test_a_quantile(lab: Lab) -> None:
     assert 5 not in hedged_ones
 
 
+def test_a_quantile_counts_what_calls_wait(lab: Lab) -> None:
+    """Else a limit that lets them wait longer than they run would have all of them hedged."""
+    paced = hedged(None, quantile=0.9).with_options(rate_limit=1)
+    numbers = paced.extend(x=paced.extend(x=range(30)))
+    assert lab(numbers, {"work": Takes(0.1)}) == list(range(30))
+    # Nine of ten wait 26 s and less.
+    assert {event.element for event in lab.events.of(CallHedged)} == {26, 27, 28, 29}
+
+
 def test_a_backend_that_makes_one_call_at_a_time() -> None:
     """It is refused when the run is planned."""
     for backend in ("sequential", ThreadBackend(1)):
