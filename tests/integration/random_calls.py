@@ -98,6 +98,14 @@ QUICK = st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0, 5.0])
 NO_TIME_AT_ALL = st.just(0.0)
 
 
+def sometimes(strategy: st.SearchStrategy[Any], once_in: int = 3) -> st.SearchStrategy[Any]:
+    return st.sampled_from(range(once_in)).flatmap(lambda n: st.none() if n else strategy)
+
+
+def mostly(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.sampled_from(range(4)).flatmap(lambda n: strategy if n else st.none())
+
+
 @st.composite
 def retries(draw: st.DrawFn) -> RetryPolicy:
     backoff: Any = draw(
@@ -118,11 +126,11 @@ def retries(draw: st.DrawFn) -> RetryPolicy:
         given["max_delay"] = given["delay"] + draw(SECONDS)
     if backoff not in ("none", "decorrelated"):
         given["jitter"] = draw(st.sampled_from(["none", "equal", "full"]))
-    if draw(st.integers(0, 2)) == 0:
+    if draw(st.booleans()):
         given["budget"] = RetryBudget(
-            draw(st.sampled_from([0.0, 0.5])),
-            min_per_second=draw(st.sampled_from([0.1, 1.0])),
-            on_exhausted=draw(st.sampled_from(["pace", "fail"])),
+            draw(st.sampled_from([0.0, 0.0, 0.5])),
+            min_per_second=draw(st.sampled_from([0.1, 0.1, 1.0])),
+            on_exhausted=draw(st.sampled_from(["pace", "pace", "fail"])),
             key="shared",
         )
     return RetryPolicy(draw(st.integers(0, 5)), backoff, **given)
@@ -130,7 +138,7 @@ def retries(draw: st.DrawFn) -> RetryPolicy:
 
 @st.composite
 def timeouts(draw: st.DrawFn) -> TimeoutPolicy:
-    attempt, total = draw(st.none() | SECONDS), draw(st.none() | SECONDS)
+    attempt, total = draw(st.none() | SECONDS), draw(mostly(SECONDS))
     assume(attempt is not None or total is not None)
     if attempt is not None and total is not None:
         total += attempt
@@ -164,10 +172,6 @@ BULKHEADS = st.builds(
 HEDGES = st.builds(lambda delay, most: Hedge(delay, max_hedges=most), QUICK, st.integers(1, 2))
 
 
-def sometimes(strategy: st.SearchStrategy[Any], once_in: int = 3) -> st.SearchStrategy[Any]:
-    return st.integers(1, once_in).flatmap(lambda n: strategy if n == once_in else st.none())
-
-
 @st.composite
 def endings(draw: st.DrawFn, hangs: bool) -> tuple[Takes | Fails | Hangs, ...]:
     kinds = st.sampled_from(["takes", "lost"] + ["hangs"] * 3 * hangs + ["hinted"] * 8)
@@ -191,7 +195,8 @@ def cases(draw: st.DrawFn) -> Case:
     backend = draw(st.sampled_from(["scripted"] * 8 + ["sequential", "threading"]))
     scripted = backend == "scripted"
     # Where functions really run, virtual time passes in them alone: nothing can end them.
-    timeout = draw(st.none() | timeouts()) if scripted else _total_of(draw(st.none() | timeouts()))
+    timeout = draw(mostly(timeouts()))
+    timeout = timeout if scripted else _total_of(timeout)
     given = {
         "retry": draw(retries()),
         "timeout": timeout,
