@@ -291,6 +291,9 @@ class Policy(PolicyModel):
         return self
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            # States are looked up for each call, with the policy that they were made from.
+            return True
         return type(other) is type(self) and other._values() == self._values()
 
     def __hash__(self) -> int:

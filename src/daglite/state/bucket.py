@@ -63,11 +63,12 @@ class Bucket:
     def reserve(self, now: float) -> Reservation:
         """Take the next turn; a caller that won't use it must give it back."""
         with self._lock:
-            slot = self._free_slot(now)
+            slot = self._free_slot(now) if self._first_free else None
             if slot is None:
                 slot = self._new_slot(now)
             earliest = self._full_at + (slot - self._burst) * self._interval
-            return Reservation(until(now, earliest), self._era, slot)
+            wait = 0.0 if earliest <= now else until(now, earliest)
+            return Reservation(wait, self._era, slot)
 
     def give_back(self, reservation: Reservation) -> None:
         """Give back a turn that wasn't used; a second time does nothing."""
