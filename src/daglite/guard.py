@@ -1,18 +1,18 @@
 """
 A function and its chain: how one call of a protected function is carried out.
 
-    call ─► ready path: the function itself ─► value
+    call ─► shortcut: the function itself ─► value
                  │ it failed, or something must be waited for
                  └─► chain, on a kernel of this call alone ─► value · error
 
-A chain that has nothing to do before the first attempt, or only to look at its state, isn't
-entered: the function is called at once.  At its first failure the chain is, and finds the outcome
-of that attempt in the call, as it does in `run_straight`.
+Where a `Shortcut` can be taken the chain is entered at the first failure alone, and finds the
+outcome of that attempt in the call, as it does in `run_straight`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, copy_context
 from itertools import count
 from typing import Any, final
@@ -24,16 +24,16 @@ from daglite.core.current import call_on_this_thread
 from daglite.core.dispatch import Dispatch
 from daglite.core.failures import error_of_function
 from daglite.core.kernel import Kernel
-from daglite.core.no_waits import no_waits
 from daglite.core.on_loop import OnLoop, make_on_loop
 from daglite.core.protocols import Backend
 from daglite.core.run import Run
 from daglite.exceptions import RunCancelledError, filled
 from daglite.middleware.build import build_chain, prepare_states
 from daglite.middleware.circuit import wake
+from daglite.middleware.shortcut import Shortcut, may_skip
 from daglite.policies import PolicySet
 from daglite.session import SILENT, new_run_id, process_states
-from daglite.state.breaker import Breaker, Permit
+from daglite.state.breaker import Breaker, Permit, Transition
 from daglite.state.bucket import Bucket
 from daglite.state.permits import Permits
 from daglite.state.registry import Registry, Scope
@@ -105,207 +105,37 @@ class Guard:
         if timeout is not None:
             self._target.timed = True
             self._target.on_expiry, self._target.grace = timeout.on_expiry, timeout.grace
-        innermost = make_on_loop if on_loop else Dispatch(backend)
+        self._dispatch = Dispatch(backend)
+        innermost = make_on_loop if on_loop else self._dispatch
         chain = build_chain(policies, innermost, backend)
         self._enter = innermost if chain is None else chain.enter
         self._states = _States()
         if chain is not None and chain.stateful:
             prepare_states(policies, self._states, name)
         self._numbers = count()
-        breaker = policies.circuit_breaker
-        self._times_calls = breaker is not None and breaker.slow_call is not None
+        self._shortcut = Shortcut(policies, name) if may_skip(policies) else None
 
-    # -- ready paths --------------------------------------------------------------
+    # -- the function in its place ------------------------------------------------
 
     def function(self) -> Callable[..., Any]:
         """The function to be called in place of a plain one."""
-        if not self._is_ready():
-            return lambda *args, **kwargs: self.carry_out(args, kwargs)
-        breaker, bucket, places = self._ready_states()
-        if places is not None and breaker is None and bucket is None:
-            return self._within(places)
-        if bucket is not None or places is not None:
-            return self._admitted(breaker, bucket, places)
-        return self._plain() if breaker is None else self._behind(breaker)
+        shortcut, now, chained = self._shortcut, self._clock.now, self.carry_out
+        if shortcut is None:
+            return lambda *args, **kwargs: chained(args, kwargs)
+        if shortcut.limit is None:
+            return shortcut.plain(self._func, self._states, now, _told, chained)
+        return shortcut.timed(self._ahead, self._made, self._states, now, _told, chained)
 
     def async_function(self) -> Callable[..., Any]:
         """The same for an ``async def``."""
-        if not self._is_ready():
+        shortcut, now, chained = self._shortcut, self._clock.now, self.carry_out_async
+        if shortcut is None:
             return self._all_of_the_chain()
-        breaker, bucket, places = self._ready_states()
-        if bucket is not None or places is not None:
-            return self._all_of_the_chain()
-        return self._plain_async() if breaker is None else self._behind_async(breaker)
-
-    def _is_ready(self) -> bool:
-        """Whether the chain has nothing to do before a call but to look at its states."""
-        policies = self._policies
-        retry, breaker = policies.retry, policies.circuit_breaker
-        return not (
-            policies.around_call
-            or policies.around_attempt
-            or policies.timeout is not None
-            or (retry is not None and (retry.sees_results or retry.budget is not None))
-            or (breaker is not None and breaker.counts == "call")
+        if shortcut.limit is None:
+            return shortcut.awaited(self._func, self._states, now, _told, chained)
+        return shortcut.timed_on_loop(
+            self._func, self._made_on_loop, self._states, now, _told, chained
         )
-
-    def _ready_states(self) -> tuple[Breaker | None, Bucket | None, Permits | None]:
-        policies, states, name = self._policies, self._states, self._target.name
-        breaker, bucket, places = policies.circuit_breaker, None, None
-        rate, bulkhead = policies.rate_limit, policies.bulkhead
-        if rate is not None:
-            bucket = states.bucket(rate, rate.key or name, name, rate.scope)
-        if bulkhead is not None:
-            places = states.permits(bulkhead, bulkhead.key or name, name)
-        if breaker is None or breaker.mode == "disabled":
-            return None, bucket, places
-        return states.breaker(breaker, breaker.key or name, name, breaker.scope), bucket, places
-
-    def _plain(self) -> Callable[..., Any]:
-        func, now, carry_out = self._func, self._clock.now, self.carry_out
-
-        def protected(*args: Any, **kwargs: Any) -> Any:
-            began = now()
-            try:
-                return func(*args, **kwargs)
-            except Exception as error:
-                before = Outcome.of_failure(error, began, now())
-            # Out here, or what follows would seem to come of handling it.
-            try:
-                return carry_out(args, kwargs, before)
-            finally:
-                del before
-
-        return protected
-
-    def _plain_async(self) -> Callable[..., Any]:
-        func, now, carry_out = self._func, self._clock.now, self.carry_out_async
-
-        async def protected(*args: Any, **kwargs: Any) -> Any:
-            began = now()
-            try:
-                return await func(*args, **kwargs)
-            except Exception as error:
-                before = Outcome.of_failure(error, began, now())
-            try:
-                return await carry_out(args, kwargs, before)
-            finally:
-                del before
-
-        return protected
-
-    def _behind(self, breaker: Breaker) -> Callable[..., Any]:
-        func, now, carry_out = self._func, self._clock.now, self.carry_out
-        succeed, times_calls = breaker.succeed, self._times_calls
-
-        def protected(*args: Any, **kwargs: Any) -> Any:
-            permit = breaker.passing
-            if permit is None or no_waits:
-                return carry_out(args, kwargs)
-            began = now()
-            try:
-                value = func(*args, **kwargs)
-            except Exception as error:
-                before = Outcome.of_failure(error, began, now())
-            else:
-                if permit is breaker.calm and not times_calls:
-                    return value
-                moved = succeed(permit, began, now())
-                if moved is not None:
-                    wake(moved.wake)
-                return value
-            try:
-                return carry_out(args, kwargs, before, permit)
-            finally:
-                del before
-
-        return protected
-
-    def _behind_async(self, breaker: Breaker) -> Callable[..., Any]:
-        func, now, carry_out = self._func, self._clock.now, self.carry_out_async
-        succeed, times_calls = breaker.succeed, self._times_calls
-
-        async def protected(*args: Any, **kwargs: Any) -> Any:
-            permit = breaker.passing
-            if permit is None or no_waits:
-                return await carry_out(args, kwargs)
-            began = now()
-            try:
-                value = await func(*args, **kwargs)
-            except Exception as error:
-                before = Outcome.of_failure(error, began, now())
-            else:
-                if permit is breaker.calm and not times_calls:
-                    return value
-                moved = succeed(permit, began, now())
-                if moved is not None:
-                    wake(moved.wake)
-                return value
-            try:
-                return await carry_out(args, kwargs, before, permit)
-            finally:
-                del before
-
-        return protected
-
-    def _within(self, places: Permits) -> Callable[..., Any]:
-        func, now, carry_out = self._func, self._clock.now, self.carry_out
-        take, release = places.take, places.release
-
-        def protected(*args: Any, **kwargs: Any) -> Any:
-            if not take():
-                return carry_out(args, kwargs)
-            began = now()
-            try:
-                return func(*args, **kwargs)
-            except Exception as error:
-                before = Outcome.of_failure(error, began, now())
-            finally:
-                woken: Any = release()
-                if woken is not None:
-                    woken()
-            try:
-                return carry_out(args, kwargs, before)
-            finally:
-                del before
-
-        return protected
-
-    def _admitted(
-        self, breaker: Breaker | None, bucket: Bucket | None, places: Permits | None
-    ) -> Callable[..., Any]:
-        func, now, carry_out = self._func, self._clock.now, self.carry_out
-
-        def protected(*args: Any, **kwargs: Any) -> Any:
-            permit = None if breaker is None else breaker.passing
-            began = now()
-            if no_waits or (permit is None and breaker is not None):
-                return carry_out(args, kwargs)
-            turn = None if bucket is None else bucket.reserve(began)
-            if (turn is not None and turn.wait) or (places is not None and not places.take()):
-                if turn is not None and bucket is not None:
-                    bucket.give_back(turn)
-                return carry_out(args, kwargs)
-            try:
-                value = func(*args, **kwargs)
-            except Exception as error:
-                before = Outcome.of_failure(error, began, now())
-            else:
-                moved = None
-                if breaker is not None and permit is not None:
-                    moved = breaker.succeed(permit, began, now())
-                if moved is not None:
-                    wake(moved.wake)
-                return value
-            finally:
-                if places is not None:
-                    wake([places.release()])
-            try:
-                return carry_out(args, kwargs, before, permit)
-            finally:
-                del before
-
-        return protected
 
     def _all_of_the_chain(self) -> Callable[..., Any]:
         carry_out = self.carry_out_async
@@ -315,6 +145,27 @@ class Guard:
 
         return protected
 
+    def _made(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        return self._call(Kernel(self._clock), args, kwargs)
+
+    def _made_on_loop(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        on_loop = OnLoop(self._clock)
+        call = self._call(on_loop.kernel, args, kwargs)
+        call.run.on_loop = on_loop
+        return call
+
+    def _ahead(self, call: Call, limit: float) -> Outcome | None:
+        """Make the timed *call* before its chain is entered; None: it takes too long."""
+        run, goes_on = call.run, False
+        try:
+            with _as_nested(run):
+                outcome = self._dispatch.ahead(call, limit)
+            goes_on = outcome is None or outcome.error is not None
+        finally:
+            if not goes_on:
+                self._backend.cancel_run(run)
+        return outcome
+
     # -- the chain ----------------------------------------------------------------
 
     def carry_out(
@@ -323,6 +174,7 @@ class Guard:
         kwargs: Mapping[str, Any],
         before: Outcome | None = None,
         permit: Permit | None = None,
+        call: Call | None = None,
     ) -> Any:
         """
         Send a call through the chain, on this thread.
@@ -331,6 +183,7 @@ class Guard:
             args, kwargs: Its arguments.
             before: How its first attempt ended, if that was made already.
             permit: The breaker's, for that attempt.
+            call: The call, if there is one already.
 
         Returns:
             What the function returned, or a fallback.
@@ -338,16 +191,11 @@ class Guard:
         Raises:
             ExecutionError: It failed.
         """
-        call = self._call(Kernel(self._clock), args, kwargs, before, permit)
-        run, outer = call.run, call_on_this_thread.call
-        if outer is None:
+        if call is None:
+            call = self._made(args, kwargs)
+        _had(call, before, permit)
+        with _as_nested(call.run):
             outcome = self._outcome_of(call)
-        else:
-            # In a task: its cancellation is ours, and while we wait others have its slot.
-            run.caller = outer
-            run.kernel.while_waiting = slot_lender()
-            with outer.run.nesting(run, outer):
-                outcome = self._outcome_of(call)
         return _settled(call, outcome)
 
     async def carry_out_async(
@@ -356,21 +204,15 @@ class Guard:
         kwargs: Mapping[str, Any],
         before: Outcome | None = None,
         permit: Permit | None = None,
+        call: Call | None = None,
     ) -> Any:
         """The same in the running task of an event loop; see `carry_out`."""
-        on_loop = OnLoop(self._clock)
-        call = self._call(on_loop.kernel, args, kwargs, before, permit)
-        call.run.on_loop = on_loop
-        return _settled(call, await on_loop.carry_out(self._enter, call))
+        if call is None:
+            call = self._made_on_loop(args, kwargs)
+        _had(call, before, permit)
+        return _settled(call, await call.run.on_loop.carry_out(self._enter, call))
 
-    def _call(
-        self,
-        kernel: Kernel,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        before: Outcome | None,
-        permit: Permit | None,
-    ) -> Call:
+    def _call(self, kernel: Kernel, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         run_id = new_run_id()
         run = Run(run_id, kernel, SILENT, seed=run_id)
         run.of_graph = False
@@ -379,11 +221,7 @@ class Guard:
             args = (copy_context(), *args)
         if kwargs:
             args = (*args, *kwargs.values())
-        call = Call(run, self._target, 0, next(self._numbers), None, args, tuple(kwargs))
-        if before is not None:
-            call.done_before, call.granted = before, permit
-            run.began = run.began if before.started is None else before.started
-        return call
+        return Call(run, self._target, 0, next(self._numbers), None, args, tuple(kwargs))
 
     def _outcome_of(self, call: Call) -> Outcome:
         run, kernel = call.run, call.run.kernel
@@ -402,6 +240,33 @@ class Guard:
                 self._backend.cancel_run(run)
         # A middleware raised: its fault, but this call's failure.
         return Outcome(error=activity.error) if activity.error is not None else activity.value
+
+
+def _as_nested(run: Run) -> AbstractContextManager[None]:
+    """In a task, its cancellation is that of *run*, and while that waits others have its slot."""
+    outer = call_on_this_thread.call
+    if outer is None:
+        return _alone
+    run.caller = outer
+    run.kernel.while_waiting = slot_lender()
+    return outer.run.nesting(run, outer)
+
+
+_alone = nullcontext()
+
+
+def _had(call: Call, before: Outcome | None, permit: Permit | None) -> None:
+    """Leave in *call* what was done of it before."""
+    call.granted = permit
+    if before is not None:
+        call.done_before = before
+        if before.started is not None:
+            call.run.began = before.started
+
+
+def _told(moved: Transition) -> None:
+    """Nobody listens to a protected function but those who wait."""
+    wake(moved.wake)
 
 
 def _settled(call: Call, outcome: Outcome) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, final
 
 from daglite.core.dispatch import Dispatch
@@ -11,6 +12,7 @@ from daglite.core.plan import Step
 from daglite.core.protocols import Backend
 from daglite.exceptions import BackendError, PolicyError
 from daglite.middleware.build import build_chain
+from daglite.middleware.shortcut import Shortcut
 from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
 from daglite.settings import DagliteSettings
 
@@ -97,6 +99,7 @@ class Planner:
             raise PolicyError(f"task {task.name!r}: {error}") from error
         if chain is None:
             return Step(task, policies, backend, dispatch, bare=True, passive=True)
+        skips = chain.may_skip and not chain.passive and backend.capabilities.in_place
         return Step(
             task,
             policies,
@@ -105,6 +108,7 @@ class Planner:
             bare=False,
             passive=chain.passive,
             stateful=chain.stateful,
+            skip=partial(Shortcut(policies, task.name).in_run, dispatch) if skips else None,
         )
 
 

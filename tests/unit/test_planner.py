@@ -72,14 +72,15 @@ def test_without_policies() -> None:
     ("options", "bare", "straight", "timed"),
     [
         ({"retry": 3}, False, True, False),
-        ({"timeout": 3}, False, False, True),
-        ({"retry": 3, "timeout": 3}, False, False, True),
+        ({"timeout": 3}, False, True, True),
+        ({"retry": 3, "timeout": 3, "bulkhead": 3}, False, True, True),
+        ({"retry": RetryPolicy(retry_on_result=plain_predicate)}, False, False, False),
         ({"backend": "threading"}, True, False, False),
         ({"backend": "threading", "retry": 3}, False, False, False),
     ],
 )
 def test_kinds_of_steps(options: dict[str, Any], bare: bool, straight: bool, timed: bool) -> None:
-    """Straight is what is untimed, in place, and idle until a call fails."""
+    """Straight is what is in place, and has nothing to wait for until a call fails."""
     step = step_of(work.with_options(**options))
     assert (step.bare, step.straight, step.timed) == (bare, straight, timed)
 

@@ -339,7 +339,7 @@ def test_whole_calls_may_be_counted(kind: str) -> None:
         protected()
 
 
-@pytest.mark.parametrize("more", [{}, {"bulkhead": 2}])
+@pytest.mark.parametrize("more", [{}, {"bulkhead": 2}, {"timeout": 30}])
 def test_slow_calls_open_it(kind: str, more: Any) -> None:
     flaky = Flaky(0, takes=5)
     policy = CircuitBreaker(slow_call=1, min_calls=2, window=2, on_open="fail")
@@ -549,7 +549,7 @@ def test_a_total_limits_waits_too(kind: str) -> None:
 
 
 def test_in_a_task_its_own_call_is_not_seen() -> None:
-    """`current_call` tells of the task, on the ready path, in the chain and on helper threads."""
+    """`current_call` tells of the task, by the shortcut, in the chain and on helper threads."""
     tries: list[Any] = []
 
     def look() -> str:
@@ -687,7 +687,16 @@ def test_on_expiry_abandon_cancels_nothing() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("options", [{"retry": 3}, {"timeout": 30}, {"bulkhead": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retry": 3},
+        {"timeout": 30},
+        {"bulkhead": 1},
+        {"timeout": 30, "retry": RetryPolicy(1, retry_on_result=lambda result: False)},
+    ],
+    ids=["retry", "timeout", "bulkhead", "all of the chain"],
+)
 def test_cancellation_passes_through_the_attempt(options: Any) -> None:
     """The function is cancelled, and has ended when the caller hears of it."""
     ended: list[str] = []

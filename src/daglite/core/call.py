@@ -84,13 +84,19 @@ class Call:
 
     # What only some calls have stands on the class: a call is made for each node.
     attempt = 1
+    begun = False
+    """It was started before the chain was entered, which waits for it."""
     cancelled = False
     crowd: Crowd | None = None
     done_before: Outcome | None = None
     """The outcome of an attempt that was made before the chain was entered."""
+    due: float | None = None
+    """When the whole call began, if that was before the chain was entered."""
     expires: float | None = None
     granted: Any = None
     """The breaker's permit that it was made with, before the chain was entered."""
+    held: Callable[[], None] | None = None
+    """Gives back the place of the bulkhead that it has, if it was `begun` with one."""
     idle = False
     place: Any = None
     repeats = 0

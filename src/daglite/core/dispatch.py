@@ -68,7 +68,30 @@ class Dispatch:
         finally:
             lane.leave()
 
-    async def _elsewhere(self, call: Call) -> Outcome:
+    def ahead(self, call: Call, limit: float) -> Outcome | None:
+        """
+        Begin the timed *call*, whose chain hasn't been entered, and wait for its outcome.
+
+        Args:
+            call: An attempt that holds all it needs.
+            limit: For how long, in seconds.
+
+        Returns:
+            The outcome; None: it is still under way, and its chain has to wait for it.
+        """
+        run, kernel = call.run, call.run.kernel
+        until = kernel.now() + limit
+        arrival = self._begin(call)
+        while True:
+            # At once: the helper thread can't go on before this one waits.
+            kernel.turn(until=until)
+            if arrival.done:
+                return arrival.value
+            if run.cancelled or kernel.now() >= until:
+                call.begun = True
+                return None
+
+    def _begin(self, call: Call) -> Completion[Outcome]:
         kernel = call.run.kernel
         arrival: Completion[Outcome] = Completion(kernel)
         call.waiter = arrival
@@ -76,13 +99,19 @@ class Dispatch:
         call.started = None
         kernel.outstanding += 1
         self._backend.submit(call, _post)
+        return arrival
+
+    async def _elsewhere(self, call: Call) -> Outcome:
+        arrival = call.waiter if call.begun else self._begin(call)
+        call.begun = False
         try:
-            return await arrival
+            outcome: Outcome = await arrival
         except Cancelled:
             if not arrival.done:
-                kernel.outstanding -= 1
+                call.run.kernel.outstanding -= 1
                 self._drop(call)
             raise
+        return outcome
 
     def _drop(self, call: Call) -> None:
         """End *call*, whose outcome isn't wanted any more, and say so if that doesn't work."""

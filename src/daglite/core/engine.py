@@ -173,12 +173,11 @@ class Engine:
         step: Step,
         calls: Iterator[tuple[Any, ...]],
         results: list[Any],
-        args: tuple[Any, ...],
-        before: Outcome,
+        call: Call,
     ) -> None:
-        """Go on with a map at the element whose first attempt was made already."""
+        """Go on with a map at the element of *call*, of which something may have been done."""
         mapping = MapRun(self, self._frames[node.id], node, step)
-        mapping.take_over(calls, results, args, before)
+        mapping.take_over(calls, results, call)
         self._here.appendleft(mapping)
 
     def enter(self, call: Call, step: Step, on_done: Any) -> None:

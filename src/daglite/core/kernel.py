@@ -37,6 +37,8 @@ __all__ = ["Activity", "Cancelled", "Completion", "Deadline", "Kernel", "Timer"]
 
 T = TypeVar("T")
 
+_alone = nullcontext()
+
 _COMPACT_ABOVE = 512
 """Cancelled timers in the heap before it is rebuilt."""
 
@@ -376,17 +378,21 @@ class Kernel:
 
     # -- the loop -----------------------------------------------------------------
 
-    def turn(self, *, block: bool = True) -> None:
+    def turn(self, *, block: bool = True, until: float | None = None) -> None:
         """
         Handle what has happened: messages, then timers, each with the activities they wake.
 
         Args:
             block: Wait for something to happen when nothing has.
+            until: Wait no longer than up to this moment; None: as long as it takes.
         """
         inbox = self._inbox
         if block and not self._ready and inbox.empty():
-            with nullcontext() if self.while_waiting is None else self.while_waiting():
-                message = self._clock.wait(inbox, self.next_moment(), self.outstanding)
+            moment = self.next_moment() if self._timers else None
+            if until is not None and (moment is None or until < moment):
+                moment = until
+            with _alone if self.while_waiting is None else self.while_waiting():
+                message = self._clock.wait(inbox, moment, self.outstanding)
             if message is not None:
                 message[0](*message[1])
         # No more than have arrived by now, or a fast backend would keep timers waiting.

@@ -90,12 +90,10 @@ class MapRun:
         self._ran = 0.0
         self._marked = 0
 
-    def take_over(
-        self, calls: Iterator[tuple[Any, ...]], results: list[Any], args: Any, before: Outcome
-    ) -> None:
-        """Go on where a straight run met the failed element ``len(results)``."""
+    def take_over(self, calls: Iterator[tuple[Any, ...]], results: list[Any], call: Call) -> None:
+        """Go on where a straight run came to *call*, of the element ``len(results)``."""
         self._calls, self.results, self._finished = calls, results, len(results)
-        self._begin(args, before)
+        self._begin(call.args, call)
 
     # -- starting -----------------------------------------------------------------
 
@@ -141,18 +139,19 @@ class MapRun:
             self._fail(error_of_node(self.node, error))
         return None
 
-    def _begin(self, args: tuple[Any, ...], before: Outcome | None = None) -> None:
+    def _begin(self, args: tuple[Any, ...], call: Call | None = None) -> None:
         engine, step = self._engine, self.step
         element = len(self.results)
         self.results.append(None)
         self._under_way += 1
-        call = Call(engine.run, step, self.node.id, self._index, element, args, self.node.kwnames)
+        if call is None:
+            node = self.node
+            call = Call(engine.run, step, node.id, self._index, element, args, node.kwnames)
         if step.bare and not self._in_place:
             engine.run.kernel.outstanding += 1
             step.backend.submit(call, self._post)
             return
         call.crowd = self
-        call.done_before = before
         engine.enter(call, step, partial(self._ended, call))
 
     def parked(self, by: int) -> None:

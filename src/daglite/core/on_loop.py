@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, final
 
@@ -23,7 +24,7 @@ from daglite.core.call import Call, Outcome
 from daglite.core.kernel import Activity, Cancelled, Completion, Kernel
 from daglite.core.protocols import Next
 
-__all__ = ["OnLoop", "make_on_loop"]
+__all__ = ["Attempt", "OnLoop", "make_on_loop"]
 
 _under_way: set[asyncio.Task[Any]] = set()
 """Attempts that have a task: the loop itself holds tasks only weakly."""
@@ -51,6 +52,104 @@ class _Inbox(SimpleQueue[Any]):
         super().put(item, block, timeout)
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             self._loop.call_soon_threadsafe(self._wake)
+
+
+@final
+class Attempt:
+    """
+    An attempt of an async function that may run out of time, in a task of its own.
+
+    Args:
+        make: Makes what is awaited.
+        now: Tells the time.
+
+    Attributes:
+        started: When it began.
+    """
+
+    __slots__ = ("_news", "_now", "_on_end", "_outcome", "started", "task")
+
+    def __init__(self, make: Callable[[], Awaitable[Any]], now: Callable[[], float]) -> None:
+        self._now = now
+        self.started = now()
+        self._on_end: Callable[[Outcome], None] | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._outcome: Outcome | None = None
+        self.task = asyncio.get_running_loop().create_task(self._made(make))
+        _under_way.add(self.task)
+        self.task.add_done_callback(self._ended)
+
+    async def within(self, limit: float) -> Outcome | None:
+        """
+        Wait *limit* seconds for its outcome; None: it is still under way.
+
+        Raises:
+            asyncio.CancelledError: The caller's task was cancelled; so is the attempt.
+        """
+        loop, until = asyncio.get_running_loop(), self.started + limit
+        try:
+            while self._outcome is None and (left := until - self._now()) > 0:
+                self._news = loop.create_future()
+                timer = loop.call_later(left, _set, self._news)
+                try:
+                    await self._news
+                finally:
+                    timer.cancel()
+        except BaseException:
+            await _end(self.task)
+            raise
+        # Not kept: its error leads back to this attempt.
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    async def _made(self, make: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            value = await make()
+        except Exception as error:
+            outcome = Outcome.of_failure(error, self.started, self._now())
+        else:
+            outcome = Outcome(value, None, self.started, self._now() - self.started)
+        # Not by a callback, for which the loop would have to turn once more.
+        try:
+            self._tell(outcome)
+        finally:
+            # Its error leads back to this frame.
+            del outcome
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        _under_way.discard(task)
+        # Asked for in any case, or the loop would say that nobody did.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            self._tell(Outcome.of_failure(error, self.started, self._now()))
+
+    def hand_to(self, on_end: Callable[[Outcome], None]) -> None:
+        """Have *on_end* take the outcome: at once, if it is there already."""
+        self._on_end = on_end
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            on_end(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if self._on_end is not None:
+            self._on_end(outcome)
+            return
+        # Where tasks start eagerly nobody waits yet.
+        self._outcome = outcome
+        if self._news is not None:
+            _set(self._news)
+
+
+def _set(news: asyncio.Future[None]) -> None:
+    if not news.done():
+        news.set_result(None)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """As for a plain call: whoever is cancelled ends after what it waits for."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @final
@@ -99,33 +198,46 @@ class OnLoop:
     async def _give_up(self, activity: Activity[Outcome]) -> None:
         self.kernel.cancel(activity)
         self.kernel.turn(block=False)
-        task = self._task
-        if task is not None and not task.done():
-            # As for a plain call: whoever is cancelled ends after what it waits for.
-            task.cancel()
-            await asyncio.wait([task])
+        if self._task is not None:
+            await _end(self._task)
 
     # -- attempts -----------------------------------------------------------------
 
     async def make(self, call: Call) -> Outcome:
         """Make *call*; on the kernel, as all of the chain."""
-        arrival: Completion[Outcome] = Completion(self.kernel)
-        call.waiter = arrival
         if not call.target.timed:
+            arrival: Completion[Outcome] = Completion(self.kernel)
             self._asked = call, arrival
             return await arrival
-        call.started = self.kernel.now()
-        self.kernel.outstanding += 1
-        task = self._task = self._loop.create_task(_awaited(call))
-        _under_way.add(task)
-        task.add_done_callback(lambda task: self._ended(call, task))
+        arrival = call.waiter if call.begun else self._begin(call)
+        call.begun, task = False, self._task
+        if arrival.done:
+            # A task that has started eagerly, and ended so.
+            return arrival.value
         try:
             return await arrival
         except Cancelled:
             call.cancelled = True
-            if call.target.on_expiry != "abandon":
+            if call.target.on_expiry != "abandon" and task is not None:
                 task.cancel()
             raise
+
+    def adopt(self, call: Call, attempt: Attempt) -> None:
+        """Have *call* be what *attempt*, which is under way, is an attempt of."""
+        call.run.began = attempt.started
+        call.begun = True
+        self._follow(call, attempt)
+
+    def _begin(self, call: Call) -> Completion[Outcome]:
+        return self._follow(call, Attempt(call.invoke, self.kernel.now))
+
+    def _follow(self, call: Call, attempt: Attempt) -> Completion[Outcome]:
+        arrival: Completion[Outcome] = Completion(self.kernel)
+        call.waiter, call.started = arrival, attempt.started
+        self.kernel.outstanding += 1
+        self._task = attempt.task
+        attempt.hand_to(partial(self._came, call))
+        return arrival
 
     async def _in_place(self, call: Call, arrival: Completion[Outcome]) -> None:
         now = self.kernel.now
@@ -137,20 +249,12 @@ class OnLoop:
         else:
             arrival.set(Outcome(value, None, started, now() - started))
 
-    def _ended(self, call: Call, task: asyncio.Task[Any]) -> None:
-        _under_way.discard(task)
+    def _came(self, call: Call, outcome: Outcome) -> None:
         self.kernel.outstanding -= 1
-        # Asked for in any case, or the loop would say that nobody did.
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
         waiter, call.waiter = call.waiter, None
-        if call.cancelled:
-            return
-        if error is None:
-            ran = self.kernel.now() - (call.started or 0.0)
-            waiter.set(Outcome(task.result(), None, call.started, ran))
-        else:
-            waiter.set(Outcome.of_failure(error, call.started, self.kernel.now()))
-        self._wake()
+        if not call.cancelled:
+            waiter.set(outcome)
+            self._wake()
 
     # -- waiting ------------------------------------------------------------------
 
@@ -179,10 +283,6 @@ class OnLoop:
             self._news = None
             if timer is not None:
                 timer.cancel()
-
-
-async def _awaited(call: Call) -> Any:
-    return await call.invoke()
 
 
 async def _through(enter: Next, call: Call) -> Outcome:

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from copy import copy
+from typing import Any, Protocol, final
 
 from daglite.core.body import body_of
-from daglite.core.call import Target
+from daglite.core.call import Call, Target
 from daglite.core.graph import TaskInfo
 from daglite.core.protocols import Backend, Next
+from daglite.core.run import Run
 from daglite.policies import MapPolicy, PolicySet
 
-__all__ = ["Step"]
+__all__ = ["Skip", "Step"]
+
+
+class Skip(Protocol):
+    """
+    Makes the function that a run calls in place of a task's body, to go past the chain.
+
+    Args:
+        body: The body.
+        run: Whose states it looks at.
+        made: Makes the call of these arguments (positional, by name).
+        chained: Takes over where the chain has to be entered.
+    """
+
+    def __call__(
+        self,
+        body: Callable[..., Any],
+        run: Run,
+        made: Callable[..., Call],
+        chained: Callable[..., Any],
+    ) -> Callable[..., Any]: ...
 
 
 @final
@@ -24,12 +46,23 @@ class Step(Target):
         backend: Runs the calls.
         enter: The compiled chain, or the bare dispatch where there are no policies.
         bare: There is no chain.
-        straight: Untimed, in place, and nothing to do unless a call fails.
+        straight: In place, and nothing to wait for unless a call fails.
+        skip: Makes the function that runs in place of the body, where states or the time must be
+            looked at; None: the body itself runs, or the chain must be entered.
         stateful: The chain needs `Run.states`.
         tolerance: What a map does with failed elements; None: the first one fails it.
     """
 
-    __slots__ = ("backend", "bare", "enter", "policies", "stateful", "straight", "tolerance")
+    __slots__ = (
+        "backend",
+        "bare",
+        "enter",
+        "policies",
+        "skip",
+        "stateful",
+        "straight",
+        "tolerance",
+    )
 
     def __init__(
         self,
@@ -41,6 +74,7 @@ class Step(Target):
         bare: bool,
         passive: bool,
         stateful: bool = False,
+        skip: Skip | None = None,
     ) -> None:
         timeout = policies.timeout
         body: Callable[..., Any] = body_of(task.func)
@@ -56,6 +90,13 @@ class Step(Target):
         of_maps = policies.map_policy
         tolerant = of_maps is not None and of_maps.on_error != "raise"
         self.tolerance: MapPolicy | None = of_maps if tolerant else None
-        here = not self.timed and backend.capabilities.in_place
+        quick = bare or passive or skip is not None
         # What runs without an engine stops at the first failed element.
-        self.straight = (bare or passive) and here and not tolerant
+        self.straight = quick and backend.capabilities.in_place and not tolerant
+        self.skip = skip
+
+    def taking(self, body: Callable[..., Any]) -> Step:
+        """This step with *body* in the place of its own, for one run."""
+        step = copy(self)
+        step.body = body
+        return step

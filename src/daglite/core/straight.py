@@ -1,16 +1,17 @@
 """
 A graph that runs in place from its first node to its last: no scheduler at all.
 
-Chains that do nothing unless a call fails are not entered.  At the first failure of a call
-that may be tried again, the rest of the graph is handed to an `Engine`, whose chain finds the
-outcome of the first attempt in the call.
+Chains that do nothing unless a call fails are not entered, nor are those that only look whether
+it may start (`Step.skip`).  At the first call that must wait, takes too long, or fails and may be
+tried again, the rest of the graph is handed to an `Engine`, whose chain finds in the call what was
+done of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 from daglite.core.call import Call, Outcome, Target, called
 from daglite.core.current import Interrupted, call_on_this_thread
@@ -19,7 +20,7 @@ from daglite.core.engine import Engine
 from daglite.core.failures import error_of_call, error_of_node
 from daglite.core.frames import frames_of
 from daglite.core.graph import GatherNode, GraphNode, MapTaskNode, NodeId, TaskInfo, TaskNode
-from daglite.core.plan import Step
+from daglite.core.plan import Skip, Step
 from daglite.core.run import Run
 from daglite.exceptions import ExecutionError, RunCancelledError, filled
 
@@ -40,13 +41,16 @@ def run_straight(
     Raises:
         ExecutionError: A node failed.
     """
-    outer = call_on_this_thread.call
+    outer, engine = call_on_this_thread.call, None
     try:
         return _Straight(run, nodes, root, steps).execute()
     except _HandOverError as rest:
         engine = rest.engine
     finally:
         call_on_this_thread.call = outer
+        if engine is None:
+            for backend in {step.backend for step in steps.values() if step.timed}:
+                backend.cancel_run(run)
     # Out here, so that its errors don't seem to come of the hand-over.
     return engine.execute()
 
@@ -58,6 +62,27 @@ class _HandOverError(Exception):
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self.engine = engine
+
+
+@final
+class _ChainedError(Exception):
+    """A call has to enter its chain."""
+
+    def __init__(self, before: Outcome | None, permit: Any, call: Call | None) -> None:
+        super().__init__()
+        self.before = before
+        self.permit = permit
+        self.call = call
+
+
+def _chained(
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    before: Outcome | None = None,
+    permit: Any = None,
+    call: Call | None = None,
+) -> NoReturn:
+    raise _ChainedError(before, permit, call)
 
 
 @final
@@ -85,13 +110,28 @@ class _Straight:
         self._nodes = nodes
         self._root = root
         self._steps = steps
+        self._taken = {
+            task: step if step.skip is None else self._skipping(step, step.skip)
+            for task, step in steps.items()
+        }
         self._values: dict[NodeId, Any] = {}
         self._last = _last_uses(nodes)
         # What `current_call` sees: one object for the whole run, changed as it goes.
         self._spot = Call(run, Target("", print), 0, 0, None, (), ())
 
+    def _skipping(self, step: Step, skip: Skip) -> Step:
+        """*step* with what goes past its chain in place of its body."""
+
+        def made(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+            spot = self._spot
+            element = None if spot.results is None else len(spot.results)
+            args = (*args, *kwargs.values()) if kwargs else args
+            return Call(self._run, step, spot.node_id, spot.index, element, args, tuple(kwargs))
+
+        return step.taking(skip(step.body, self._run, made, _chained))
+
     def execute(self) -> Any:
-        run, steps, values, spot = self._run, self._steps, self._values, self._spot
+        run, steps, values, spot = self._run, self._taken, self._values, self._spot
         announce = run.announce if run.listeners.any else None
         now, last = run.kernel.now, self._last
         args: Any = None
@@ -178,7 +218,7 @@ class _Straight:
         raise self._told(error_of_node(node, raised), node)
 
     def _mapped(self, node: MapTaskNode, index: int) -> list[Any]:
-        run, spot, step = self._run, self._spot, self._steps[node.task]
+        run, spot, step = self._run, self._spot, self._taken[node.task]
         spot.target, spot.node_id, spot.index = step, node.id, index
         results: list[Any] = []
         spot.results = results
@@ -190,7 +230,8 @@ class _Straight:
             if run.listeners.any:
                 run.announce(node, total)
             calls = calls_of(node, args)
-            if run.listeners.on_event is not None or not step.bare or node.kwnames:
+            quick = step.bare or step.skip is not None
+            if run.listeners.on_event is not None or not quick or node.kwnames:
                 self._watched(node, calls, at, results, total)
             else:
                 self._plain(calls, at, results)
@@ -255,15 +296,14 @@ class _Straight:
         """The error for *node*, or the engine that shall go on from here."""
         step, run = self._steps[node.task], self._run
         call = Call(run, step, node.id, index, None, args, node.kwnames)
-        outcome = Outcome.of_failure(error, began, run.kernel.now())
         if step.bare:
+            outcome = Outcome.of_failure(error, began, run.kernel.now())
             return self._told(error_of_call(call, outcome, node), node)
         for place in node.refs:
             # Its last uses were let go.
             self._values[node.args[place].id] = args[place]
         engine = self._engine(index, node.id)
-        call.done_before = outcome
-        engine.adopt(call, step)
+        engine.adopt(self._done(call, began, error), step)
         return _HandOverError(engine)
 
     def _failed_map(
@@ -280,15 +320,24 @@ class _Straight:
             if isinstance(error, RunCancelledError):
                 return error
             return self._told(error_of_node(node, error), node)
-        outcome = Outcome.of_failure(error, at.began, run.kernel.now())
+        call = Call(run, step, node.id, index, len(results), at.args, node.kwnames)
         if not step.bare:
             engine = self._engine(index, node.id)
-            engine.adopt_map(node, step, calls, results, at.args, outcome)
+            engine.adopt_map(node, step, calls, results, self._done(call, at.began, error))
             return _HandOverError(engine)
-        call = Call(run, step, node.id, index, len(results), at.args, node.kwnames)
+        outcome = Outcome.of_failure(error, at.began, run.kernel.now())
         error = error_of_call(call, outcome, node)
         run.tell_failure(node, error, len(results))
         return error
+
+    def _done(self, call: Call, began: float | None, error: BaseException) -> Call:
+        """The call that enters the chain: *call*, or the one that was made already."""
+        if not isinstance(error, _ChainedError):
+            call.done_before = Outcome.of_failure(error, began, self._run.kernel.now())
+            return call
+        call = call if error.call is None else error.call
+        call.done_before, call.granted = error.before, error.permit
+        return call
 
     def _engine(self, index: int, begun: NodeId) -> Engine:
         """For the nodes from place *index* on, of which the first is *begun*."""

@@ -62,17 +62,22 @@ class Admission:
         if call.done_before is not None:
             # It had its turn and its place.
             return await call_next(call)
-        refused = await self._turn(call)
-        if refused is not None:
-            return Outcome(error=refused)
-        give_back = await self._place(call)
-        if isinstance(give_back, ExecutionError):
-            return Outcome(error=give_back)
+        begun = call.begun
+        if begun:
+            give_back = _nothing if call.held is None else call.held
+        else:
+            refused = await self._turn(call)
+            if refused is not None:
+                return Outcome(error=refused)
+            place = await self._place(call)
+            if isinstance(place, ExecutionError):
+                return Outcome(error=place)
+            give_back = place
         try:
             gate = call.run.gate(self._backend, self._backend.slots)
             await gate.enter(call.run.kernel)
             try:
-                if self._circuit is not None and leave is not None:
+                if self._circuit is not None and leave is not None and not begun:
                     self._circuit.confirm(call, leave)
                 return await call_next(call)
             finally:

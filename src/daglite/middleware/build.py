@@ -21,6 +21,7 @@ from daglite.middleware.deadline import TotalTimeout
 from daglite.middleware.fallback import Fallback
 from daglite.middleware.hedge import Hedging
 from daglite.middleware.retry import Retry
+from daglite.middleware.shortcut import may_skip
 from daglite.middleware.timeout import AttemptTimeout
 from daglite.policies import CircuitBreaker, PolicySet
 from daglite.state.registry import States
@@ -34,12 +35,13 @@ class Chain(NamedTuple):
 
     `enter` takes a call and returns how it ended.  A chain is `passive` when it would do
     nothing before the first attempt, and nothing after it if that succeeds.  It is `stateful`
-    when it needs `Run.states`.
+    when it needs `Run.states`.  One that `may_skip` can be gone past by a `Shortcut`.
     """
 
     enter: Next
     passive: bool
     stateful: bool
+    may_skip: bool
 
 
 def build_chain(
@@ -66,9 +68,11 @@ def build_chain(
     retry, breaker = policies.retry, _working(policies.circuit_breaker)
     rate, bulkhead = policies.rate_limit, policies.bulkhead
     budget = None if retry is None else retry.budget
-    only_retry = len(links) == 1 and retry is not None and not retry.sees_results
     stateful = any(policy is not None for policy in (breaker, rate, bulkhead, budget))
-    return Chain(enter, passive=only_retry and budget is None, stateful=stateful)
+    faults = chaos and policies.chaos is not None and policies.chaos.rate > 0
+    skips = may_skip(policies) and not faults
+    passive = skips and not stateful and policies.timeout is None
+    return Chain(enter, passive, stateful, skips)
 
 
 def links_of(

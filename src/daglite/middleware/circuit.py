@@ -13,11 +13,12 @@ from daglite.core.kernel import Completion
 from daglite.core.no_waits import no_waits
 from daglite.core.parking import park
 from daglite.core.protocols import Next
+from daglite.core.run import Run
 from daglite.exceptions import BulkheadFullError, CircuitOpenError, RateLimitedError
 from daglite.policies import CircuitBreaker
 from daglite.state.breaker import Breaker, Permit, Transition
 
-__all__ = ["Circuit", "CircuitOfCalls", "Leave", "wake"]
+__all__ = ["Circuit", "CircuitOfCalls", "Leave", "tell", "wake"]
 
 
 def wake(tokens: Iterable[Hashable | None]) -> None:
@@ -26,6 +27,19 @@ def wake(tokens: Iterable[Hashable | None]) -> None:
         if token is not None:
             call: Any = token
             call()
+
+
+def tell(run: Run, transition: Transition) -> None:
+    """Tell the listeners of *run*, and those who wait, of a transition."""
+    run.emit(
+        CircuitChanged,
+        transition.key,
+        transition.before,
+        transition.after,
+        transition.reason,
+        transition.retry_in,
+    )
+    wake(transition.wake)
 
 
 _HELD_UP = (RateLimitedError, BulkheadFullError)
@@ -156,17 +170,8 @@ class Circuit:
         return failed
 
     def _tell(self, call: Call, transition: Transition | None) -> None:
-        if transition is None:
-            return
-        call.run.emit(
-            CircuitChanged,
-            transition.key,
-            transition.before,
-            transition.after,
-            transition.reason,
-            transition.retry_in,
-        )
-        wake(transition.wake)
+        if transition is not None:
+            tell(call.run, transition)
 
 
 @final

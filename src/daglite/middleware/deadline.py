@@ -21,9 +21,10 @@ class TotalTimeout:
 
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
         kernel, limit = call.run.kernel, self._limit
-        began = kernel.now()
+        now = kernel.now()
+        began = now if call.due is None else call.due
         call.expires = began + limit
-        with kernel.deadline(limit):
+        with kernel.deadline(began + limit - now):
             return await call_next(call)
         now, latest = kernel.now(), call.latest
         elapsed = now - began

@@ -23,7 +23,7 @@ class AttemptTimeout:
         kernel, limit = call.run.kernel, self._limit
         # Nobody tells when a queued call starts: the timer asks. Not started by then means
         # that it can't be late before another whole limit has passed.
-        with kernel.moving_deadline(partial(_left, call, limit), first=limit):
+        with kernel.moving_deadline(partial(_left, call, limit), first=_left(call, limit)):
             return await call_next(call)
         started = kernel.now() if call.started is None else call.started
         elapsed = kernel.now() - started

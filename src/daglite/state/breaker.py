@@ -116,8 +116,8 @@ class Breaker:
 
     Attributes:
         passing: The permit that whoever asks is given at the moment; None: `permit` tells.
-        calm: A permit, with which a call that returns, and isn't slow, changes nothing: the last
-            so many calls were all well.  None: there is none.
+        calm: A permit with which a call that returns changes nothing: the last so many calls were
+            all well, and none is ever slow.  None: there is none.
     """
 
     def __init__(self, policy: BreakerPolicy, key: str) -> None:
@@ -214,9 +214,8 @@ class Breaker:
             with self._lock:
                 # Without a failure or a slow call before it, a success can't open anything.
                 if permit is self.passing and not window.failures and not window.slows:
-                    window.add(now, False, False)
                     self._streak = 0
-                    if window.full:
+                    if window.add_well(now) and self._slow_above == math.inf:
                         self.calm = permit
                     return None
         return self.record(permit, now, failed=False, took=took)

@@ -47,10 +47,18 @@ class CountWindow:
         at += 1
         self._next = at if at < len(ring) else 0
 
-    @property
-    def full(self) -> bool:
-        """Whether a call more makes the oldest one leave."""
-        return self.calls == len(self._ring)
+    def add_well(self, now: float) -> bool:
+        """
+        Count a call that was well, as were all that are here.
+
+        Returns:
+            Whether there is nothing more to count, as long as all are well.
+        """
+        calls = self.calls
+        if calls < len(self._ring):
+            # Where in a ring of zeros the next one goes says nothing.
+            self.calls = calls = calls + 1
+        return calls == len(self._ring)
 
     def trim(self, now: float) -> None:
         """Nothing leaves by time."""
@@ -88,9 +96,6 @@ class TimeWindow:
 
     __slots__ = ("_seconds", "_slots", "calls", "failures", "slows", "width")
 
-    full = False
-    """A call makes none leave: time does."""
-
     def __init__(self, seconds: float, slots: int) -> None:
         self._seconds = seconds
         self.width = seconds / slots
@@ -117,6 +122,11 @@ class TimeWindow:
         self.calls += 1
         self.failures += failed
         self.slows += slow
+
+    def add_well(self, now: float) -> bool:
+        """Count a call that was well, as were all that are here; there is always more to count."""
+        self.add(now)
+        return False
 
     def trim(self, now: float) -> None:
         """Let go of what is too old."""

@@ -494,12 +494,18 @@ def test_snapshots() -> None:
 
 
 @pytest.mark.parametrize("window_type", ["count", "time"])
+@pytest.mark.parametrize("slow_call", [1.0, None])
 @given(results=st.lists(st.sampled_from(["well", "well", "well", "slow", "failed"]), max_size=40))
 def test_succeed_is_a_short_record(
-    window_type: Literal["count", "time"], results: list[str]
+    window_type: Literal["count", "time"], slow_call: float | None, results: list[str]
 ) -> None:
     """Two breakers of which one takes the short way stand alike after every call."""
-    fields = {"consecutive": 3, "min_calls": 4, "window": 4, "slow_call": 1.0}
+    fields: dict[str, Any] = {
+        "consecutive": 3,
+        "min_calls": 4,
+        "window": 4,
+        "slow_call": slow_call,
+    }
     short = made(window_type=window_type, **fields)
     long = made(window_type=window_type, **fields)
     for now, result in enumerate(results):
@@ -512,7 +518,7 @@ def test_succeed_is_a_short_record(
         moved = long.record(its, now, failed=failed, took=took)
         if failed:
             assert (short.record(mine, now, failed=True, took=took) is None) is (moved is None)
-        elif result == "slow" or short.calm is not mine:
+        elif short.calm is not mine:
             assert (short.succeed(mine, now - took, now) is None) is (moved is None)
         assert short.snapshot(now) == long.snapshot(now)
 
