@@ -23,6 +23,7 @@ _PEERS = (
     "networkx",
     "pipefunc",
     "backoff",
+    "pybreaker",
     "pyresilience",
     "stamina",
     "tenacity",

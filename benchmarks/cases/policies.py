@@ -1,4 +1,4 @@
-"""What policies cost when nothing goes wrong: around a plain call, and in the engine."""
+"""What retries and timeouts cost when nothing goes wrong: in the engine, next to decorators."""
 
 from __future__ import annotations
 
@@ -66,44 +66,6 @@ def _pyresilience_timeout() -> Wrap:
     return resilient(  # type: ignore[no-any-return]
         retry=RetryConfig(max_attempts=4), timeout=TimeoutConfig(seconds=30)
     )
-
-
-def _protect(**options: Any) -> Callable[[], Wrap]:
-    """Return what makes daglite's decorator with these options."""
-
-    def make() -> Wrap:
-        from daglite import protect
-
-        return protect(**options)
-
-    return make
-
-
-def _protect_breaker(**options: Any) -> Callable[[], Wrap]:
-    def make() -> Wrap:
-        from daglite import CircuitBreaker, protect
-
-        return protect(circuit_breaker=CircuitBreaker(consecutive=5), **options)
-
-    return make
-
-
-def _pybreaker() -> Wrap:
-    import pybreaker
-
-    return pybreaker.CircuitBreaker(fail_max=5)  # type: ignore[no-any-return]
-
-
-def _pyresilience_breaker() -> Wrap:
-    from pyresilience import CircuitBreakerConfig, resilient
-
-    return resilient(circuit_breaker=CircuitBreakerConfig())  # type: ignore[no-any-return]
-
-
-def _pyresilience_bulkhead() -> Wrap:
-    from pyresilience import BulkheadConfig, resilient
-
-    return resilient(bulkhead=BulkheadConfig(max_concurrent=10))  # type: ignore[no-any-return]
 
 
 def _options(names: str) -> dict[str, Any]:
@@ -213,35 +175,6 @@ CASES = [
         targets=[
             Target("daglite: chain with retry", 1.0, against="tenacity"),
             Target("daglite: chain with retry", 1.0, against="stamina"),
-        ],
-    ),
-    Race(
-        name="policy-protect",
-        title="Policies around a plain call, by decorators",
-        size=1_000,
-        answer=chain_answer,
-        peers=[
-            Peer("bare call", _calls(_bare)),
-            Peer("daglite: retry", _calls(_protect(retry=3)), ["daglite"]),
-            Peer("daglite: breaker", _calls(_protect_breaker()), ["daglite"]),
-            Peer("daglite: retry, breaker", _calls(_protect_breaker(retry=3)), ["daglite"]),
-            Peer("daglite: bulkhead", _calls(_protect(bulkhead=10)), ["daglite"]),
-            Peer("daglite: timeout", _calls(_protect(timeout=30)), ["daglite"]),
-            Peer("tenacity: retry", _calls(_tenacity), ["tenacity"]),
-            Peer("stamina: retry", _calls(_stamina), ["stamina"]),
-            Peer("pyresilience: retry", _calls(_pyresilience), ["pyresilience"]),
-            Peer("pybreaker: breaker", _calls(_pybreaker), ["pybreaker"]),
-            Peer("pyresilience: breaker", _calls(_pyresilience_breaker), ["pyresilience"]),
-            Peer("pyresilience: bulkhead", _calls(_pyresilience_bulkhead), ["pyresilience"]),
-            Peer("pyresilience: retry, timeout", _calls(_pyresilience_timeout), ["pyresilience"]),
-        ],
-        targets=[
-            Target("daglite: retry", 15.0),
-            Target("daglite: breaker", 15.0),
-            Target("daglite: bulkhead", 20.0),
-            Target("daglite: retry", 1.0, against="tenacity: retry"),
-            Target("daglite: retry", 1.0, against="stamina: retry"),
-            Target("daglite: breaker", 1.0, against="pyresilience: breaker"),
         ],
     ),
     _added(
