@@ -158,8 +158,11 @@ class Guard:
         """Make the timed *call* before its chain is entered; None: it takes too long."""
         run, goes_on = call.run, False
         try:
-            with _as_nested(run):
+            if call_on_this_thread.call is None:
                 outcome = self._dispatch.ahead(call, limit)
+            else:
+                with _as_nested(run):
+                    outcome = self._dispatch.ahead(call, limit)
             goes_on = outcome is None or outcome.error is not None
         finally:
             if not goes_on:

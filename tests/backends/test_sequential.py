@@ -124,16 +124,29 @@ def test_the_cap_holds_for_runs_at_once(gate: threading.Event) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_fork_while_a_lock_is_held() -> None:
-    """The child doesn't wait for a thread that it doesn't have."""
+def test_a_fork_while_a_call_runs(gate: threading.Event) -> None:
+    """The child doesn't wait for threads that it doesn't have: a busy one, and an idle one."""
     backend = SequentialBackend()
-    with backend._lock:
-        child = os.fork()
-        if not child:
-            signal.alarm(20)
-            timed = here.with_options(timeout=WAIT)
-            os._exit(evaluate(timed.bind(), default_backend=backend))
+    timed = here.with_options(timeout=WAIT)
+    began = threading.Event()
+
+    def work() -> None:
+        began.set()
+        gate.wait(WAIT)
+
+    busy = task(work).with_options(timeout=WAIT).bind()
+    thread = threading.Thread(target=lambda: evaluate(busy, default_backend=backend))
+    thread.start()
+    assert began.wait(WAIT)
+    assert not evaluate(timed.bind(), default_backend=backend)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os._exit(evaluate(timed.bind(), default_backend=backend))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    gate.set()
+    thread.join(WAIT)
+    backend.close()
 
 
 def test_pickle() -> None:

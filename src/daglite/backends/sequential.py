@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from functools import partial
 from typing import final
-from weakref import WeakSet
 
 from daglite.backends.pool import Abandoned, ThreadPool
 from daglite.core.call import Call
@@ -34,14 +31,10 @@ class SequentialBackend:
 
     def __init__(self, *, max_abandoned: int = 128) -> None:
         self.max_abandoned = max_abandoned
-        self._renew_lock()
+        # No lock: a run asks on its own thread alone, and the rest is one step each.
         self._helpers: dict[Run, ThreadPool] = {}
         self._idle: list[ThreadPool] = []
         self._abandoned = Abandoned()
-        _backends.add(self)
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return "SequentialBackend()"
@@ -59,12 +52,10 @@ class SequentialBackend:
 
     def cancel_run(self, run: Run) -> None:
         """End what *run* still has on its helper thread, and take that back."""
-        with self._lock:
-            helper = self._helpers.pop(run, None)
+        helper = self._helpers.pop(run, None)
         if helper is not None:
             helper.cancel_run(run)
-            with self._lock:
-                self._idle.append(helper)
+            self._idle.append(helper)
 
     def is_running(self, call: Call) -> bool:
         """Whether the cancelled *call* still runs."""
@@ -76,36 +67,23 @@ class SequentialBackend:
 
     def close(self) -> None:
         """End the idle helper threads."""
-        with self._lock:
-            for helper in self._idle:
-                helper.close()
-            self._idle.clear()
+        while (helper := self._spare()) is not None:
+            helper.close()
 
     def _helper(self, run: Run) -> ThreadPool:
-        with self._lock:
-            helper = self._helpers.get(run)
-            if helper is None:
-                helper = self._helpers[run] = (
-                    self._idle.pop()
-                    if self._idle
-                    else ThreadPool(
-                        1,
-                        max_abandoned=self.max_abandoned,
-                        name="daglite-helper",
-                        shared=self._abandoned,
-                    )
-                )
-            return helper
+        helper = self._helpers.get(run)
+        if helper is None:
+            helper = self._helpers[run] = self._spare() or ThreadPool(
+                1,
+                max_abandoned=self.max_abandoned,
+                name="daglite-helper",
+                shared=self._abandoned,
+            )
+        return helper
 
-
-_backends: WeakSet[SequentialBackend] = WeakSet()
-
-
-def _after_fork() -> None:
-    """Another thread may hold a lock at the moment of the fork, and isn't in the child."""
-    for backend in tuple(_backends):
-        backend._renew_lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    def _spare(self) -> ThreadPool | None:
+        # Not asked for first whether there is one: another run may take it meanwhile.
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
