@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import Literal, final
+from collections.abc import Hashable, Mapping
+from typing import Any, final
 
+from daglite.state.answers import BreakerSnapshot, BreakerState, Permit, Transition
 from daglite.state.needs import BreakerPolicy
+from daglite.state.plain import read_list, read_number, read_whole
 from daglite.state.waits import until
 from daglite.state.windows import CountWindow, TimeWindow
 
@@ -34,68 +35,8 @@ __all__ = [
     "Transition",
 ]
 
-BreakerState = Literal["closed", "open", "half_open", "forced_open", "disabled", "metrics_only"]
-
 _SLOTS = 100
 """Parts of a time window."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """A breaker that went from one state to another."""
-
-    key: str
-    before: BreakerState
-    after: BreakerState
-    reason: str
-    """For people, such as "5 failures in a row"."""
-    retry_in: float | None
-    """Seconds until a probe may go; None: calls may go. ``inf``: until somebody resets it."""
-    wake: tuple[Hashable, ...]
-    """Who waits for a permit and should ask again now, in the order in which they came."""
-
-
-@final
-class Permit:
-    """
-    Leave to make one call, which owes the breaker one `Breaker.record` or `Breaker.give_back`.
-
-    Attributes:
-        generation: The breaker's generation; it grows with each transition.
-        is_probe: Whether the call is to find out if the other side is well again.
-        transition: To half-open, if this permit brought it about.
-    """
-
-    __slots__ = ("generation", "is_probe", "transition")
-
-    def __init__(
-        self, generation: int, is_probe: bool = False, transition: Transition | None = None
-    ) -> None:
-        self.generation = generation
-        self.is_probe = is_probe
-        self.transition = transition
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class BreakerSnapshot:
-    """How a breaker stands."""
-
-    key: str
-    state: BreakerState
-    failure_rate: float
-    """From 0 to 1, over the window; while open or half-open, over the one it opened with."""
-    slow_rate: float
-    """The same for slow calls."""
-    calls: int
-    """Calls in the window."""
-    retry_in: float | None
-    """
-    Seconds until asking for a permit makes sense; 0.0: a probe may go now.
-
-    None: calls may go. ``inf``: until somebody resets it.
-    """
 
 
 @final
@@ -137,12 +78,14 @@ class Breaker:
         self._streak = 0
         self._break = policy.break_for
         self._due = 0.0
-        # When the lease of each probe ends that has brought nothing yet.
-        self._probes: dict[Permit, float] = {}
+        self._tickets = 0
+        # When the lease of each probe ends that has brought nothing yet, by its ticket.
+        self._probes: dict[int, float] = {}
         # Kept over an opening: whoever waits asks again, and is told a new time.
         self._waiting: dict[Hashable, None] = {}
-        self._state: BreakerState = "closed" if policy.mode == "on" else policy.mode
-        self._enter(self._state, 0.0)
+        self._first: BreakerState = "closed" if policy.mode == "on" else policy.mode
+        self._state: BreakerState = self._first
+        self._enter(self._first, 0.0)
 
     def permit(self, now: float, waiter: Hashable | None = None) -> Permit | float:
         """
@@ -198,7 +141,10 @@ class Breaker:
             if self._state == "metrics_only":
                 return None
             why = self._why_open()
-            return None if why is None else self._move("open", now, why)
+            if why is not None:
+                return self._move("open", now, why)
+            self._calm_down()
+            return None
 
     def succeed(self, permit: Permit, began: float, now: float) -> Transition | None:
         """
@@ -228,7 +174,9 @@ class Breaker:
             Who waits for a permit and should ask again now, because a probe's place is free.
         """
         with self._lock:
-            if self._probes.pop(permit, None) is None:
+            if permit.generation != self._generation:
+                return ()
+            if self._probes.pop(permit.ticket, None) is None:
                 return ()
             return self._woken()
 
@@ -247,11 +195,9 @@ class Breaker:
     def reset(self) -> Transition | None:
         """Forget everything, and go back to the state that the policy's mode begins with."""
         with self._lock:
-            mode = self._policy.mode
-            first: BreakerState = "closed" if mode == "on" else mode
-            if first != self._state:
-                return self._move(first, 0.0, "reset")
-            self._enter(first, 0.0)
+            if self._first != self._state:
+                return self._move(self._first, 0.0, "reset")
+            self._enter(self._first, 0.0)
             return None
 
     def snapshot(self, now: float) -> BreakerSnapshot:
@@ -269,7 +215,76 @@ class Breaker:
                 self._retry_in(now),
             )
 
+    def changes(self, permit: Permit) -> bool:
+        """Whether a call that returns would make any difference."""
+        return self.calm is None or permit.generation != self.calm.generation
+
+    def wake(self, now: float) -> tuple[Hashable, ...]:
+        """Who waits and should ask again, if that makes sense at *now*."""
+        with self._lock:
+            return () if self._retry_in(now) else self._woken()
+
+    def dump(self, now: float) -> dict[str, Any]:
+        """What it remembers, but not who waits, as plain data; times are seconds from *now*."""
+        with self._lock:
+            return {
+                "state": self._state,
+                "generation": self._generation,
+                "tickets": self._tickets,
+                "streak": self._streak,
+                "break": self._break,
+                "due": self._due - now,
+                "probes": [[ticket, end - now] for ticket, end in self._probes.items()],
+                "results": [self._results, self._failures, self._slows],
+                "window": self._window.dump(now),
+            }
+
+    def load(self, data: Mapping[str, Any], now: float) -> None:
+        """
+        Remember what `dump` said at *now*, in place of all else; who waits goes on waiting.
+
+        No break, lease or window is longer than the policy says, whatever *data* does: a breaker
+        with another policy may have written it.
+
+        Raises:
+            ValueError: *data* makes no sense; nothing has changed.
+        """
+        policy = self._policy
+        state: Any = data.get("state")
+        moving = ("open", "half_open") if policy.mode == "on" else ()
+        if state not in (self._first, "forced_open", *moving):
+            raise ValueError(f"{state!r} is no state")
+        generation, tickets, streak = (
+            read_whole(data.get(name)) for name in ("generation", "tickets", "streak")
+        )
+        length = min(max(read_number(data.get("break")), policy.break_for), policy.max_break)
+        due = now + min(read_number(data.get("due")), length)
+        probes = {
+            read_whole(ticket): now + min(read_number(left), self._lease)
+            for ticket, left in read_list(data.get("probes"), 2)
+        }
+        results, failures, slows = map(read_whole, read_list(data.get("results"))[:3])
+        if results >= policy.probes:
+            results = failures = slows = 0
+        with self._lock:
+            self._window.load(data.get("window"), now)
+            if generation != self._generation or state != self._state:
+                passing = state not in ("open", "half_open", "forced_open")
+                self.passing = Permit(generation) if passing else None
+            self._state, self._generation, self._tickets = state, generation, tickets
+            self._streak, self._break, self._due, self._probes = streak, length, due, probes
+            self._results, self._failures, self._slows = results, failures, slows
+            self.calm = None
+            self._calm_down()
+
     # Everything below runs under the lock.
+
+    def _calm_down(self) -> None:
+        """Remember that nothing but a failure, or a slow call, makes a difference from here on."""
+        window = self._window
+        well = window.full and not window.failures and self._slow_above == math.inf
+        if well and self.passing is not None:
+            self.calm = self.passing
 
     def _why_open(self) -> str | None:
         policy, window = self._policy, self._window
@@ -292,9 +307,9 @@ class Breaker:
         moved = None
         if self._state == "open":
             moved = self._move("half_open", now, "the break is over")
-        permit = Permit(self._generation, True, moved)
-        self._probes[permit] = now + self._lease
-        return permit
+        self._tickets += 1
+        self._probes[self._tickets] = now + self._lease
+        return Permit(self._generation, self._tickets, moved)
 
     def _retry_in(self, now: float) -> float | None:
         """Seconds until a probe may go; None if every call may."""
@@ -309,7 +324,7 @@ class Breaker:
     def _record_probe(
         self, permit: Permit, now: float, failed: bool, slow: bool
     ) -> Transition | None:
-        if self._probes.pop(permit, None) is None:
+        if self._probes.pop(permit.ticket, None) is None:
             return None
         self._results += 1
         self._failures += failed

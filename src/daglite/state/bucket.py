@@ -5,9 +5,11 @@ from __future__ import annotations
 import heapq
 import math
 import threading
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 from daglite.state.needs import BucketPolicy
+from daglite.state.plain import read_list, read_number, read_whole
 from daglite.state.waits import until
 
 __all__ = ["Bucket", "Reservation"]
@@ -82,6 +84,40 @@ class Bucket:
             while self._slots in self._free:
                 self._free.remove(self._slots)
                 self._slots -= 1
+
+    def dump(self, now: float) -> dict[str, Any]:
+        """What it remembers, as plain data; times are seconds from *now*."""
+        with self._lock:
+            return {
+                "full": None if self._full_at == -math.inf else self._full_at - now,
+                "slots": self._slots,
+                "era": self._era,
+                "free": sorted(self._free),
+                "interval": self._interval,
+            }
+
+    def load(self, data: Mapping[str, Any], now: float) -> None:
+        """
+        Remember what `dump` said at *now*, in place of all else.
+
+        If a bucket with another rate has written it, as many calls are ahead as there were there.
+
+        Raises:
+            ValueError: *data* makes no sense; nothing has changed.
+        """
+        full, interval = data.get("full"), read_number(data.get("interval"))
+        slots, era = read_whole(data.get("slots")), read_whole(data.get("era"))
+        free = {read_whole(slot) for slot in read_list(data.get("free"))}
+        if interval <= 0 or not all(0 < slot < slots for slot in free):
+            raise ValueError(f"{data!r:.60} is no bucket")
+        full_at = -math.inf if full is None else now + min(read_number(full), 0.0)
+        if interval != self._interval:
+            ahead = read_number(max(full_at + slots * interval - now, 0.0) / interval)
+            slots, free, era = read_whole(math.ceil(ahead)), set(), era + 1
+            full_at = now - (slots - ahead) * self._interval
+        with self._lock:
+            self._full_at, self._slots, self._era = full_at, slots, era
+            self._free, self._first_free = free, sorted(free)
 
     def _free_slot(self, now: float) -> int | None:
         """The first slot that was given back and isn't past."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import final
+from typing import Any, final
+
+from daglite.state.plain import read_list, read_number, read_whole
 
 __all__ = ["CountWindow", "TimeWindow"]
 
@@ -60,8 +62,41 @@ class CountWindow:
             self.calls = calls = calls + 1
         return calls == len(self._ring)
 
+    @property
+    def full(self) -> bool:
+        """Whether a call more makes the oldest one leave."""
+        return self.calls == len(self._ring)
+
     def trim(self, now: float) -> None:
         """Nothing leaves by time."""
+
+    def dump(self, now: float) -> str:
+        """The calls, oldest first: a digit for each, 1 if it failed, plus 2 if it was slow."""
+        ring, at = self._ring, self._next
+        ordered = ring[at:] + ring[:at]
+        return ordered[len(ring) - self.calls :].translate(_DIGITS).decode()
+
+    def load(self, data: Any, now: float) -> None:
+        """
+        Take the calls that `dump` said, as many as there is room for; none from another window.
+
+        Raises:
+            ValueError: *data* makes no sense; nothing has changed.
+        """
+        text = data if isinstance(data, str) else ""
+        if text.strip("0123") or not isinstance(data, (str, list)):
+            raise ValueError(f"{data!r:.60} is no window")
+        size = len(self._ring)
+        text = text[-size:]
+        self._ring = bytearray(text.encode().translate(_VALUES).ljust(size, b"\0"))
+        self.calls = len(text)
+        self.failures = text.count("1") + text.count("3")
+        self.slows = text.count("2") + text.count("3")
+        self._next = self.calls % size
+
+
+_DIGITS = bytes.maketrans(b"\0\1\2\3", b"0123")
+_VALUES = bytes.maketrans(b"0123", b"\0\1\2\3")
 
 
 @final
@@ -95,6 +130,9 @@ class TimeWindow:
     """
 
     __slots__ = ("_seconds", "_slots", "calls", "failures", "slows", "width")
+
+    full = False
+    """A call makes none leave: time does."""
 
     def __init__(self, seconds: float, slots: int) -> None:
         self._seconds = seconds
@@ -141,3 +179,27 @@ class TimeWindow:
         """When calls will leave, oldest first: the moment, and how many of them."""
         for slot in self._slots:
             yield slot.start + self._seconds, slot.calls
+
+    def dump(self, now: float) -> list[list[float]]:
+        """The slots, oldest first: seconds since each began, its calls, its failures, its slows."""
+        return [[now - s.start, s.calls, s.failures, s.slows] for s in self._slots]
+
+    def load(self, data: Any, now: float) -> None:
+        """
+        Take the calls that `dump` said at *now*; none from another kind of window.
+
+        Raises:
+            ValueError: *data* makes no sense; nothing has changed.
+        """
+        slots: list[_Slot] = []
+        for age, *counts in read_list([] if isinstance(data, str) else data, 4):
+            # Nothing comes from the future.
+            slot = _Slot(now - max(read_number(age), 0.0))
+            slot.calls, slot.failures, slot.slows = map(read_whole, counts)
+            if slots and slot.start < slots[-1].start:
+                raise ValueError(f"{data!r:.60} isn't in order")
+            slots.append(slot)
+        self._slots = deque(slots)
+        self.calls = sum(slot.calls for slot in slots)
+        self.failures = sum(slot.failures for slot in slots)
+        self.slows = sum(slot.slows for slot in slots)

@@ -160,7 +160,7 @@ def test_everything_is_given_back(lab: Lab, seed: int) -> None:
     states = runs[0].states
     permits = states.permits(guarded.policies.bulkhead, "work", "work")
     assert (permits.taken, permits.waiting) == (0, 0)
-    assert states.budget(retry.budget, "work", "work")._held == 0
+    assert states.budget(retry.budget, "work", "work")._held == []
     circuit = states.breaker(breaker, "work", "work")
     assert not circuit._probes
     assert not circuit._waiting

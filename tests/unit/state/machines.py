@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 
@@ -17,6 +19,16 @@ LONG = settings(
     suppress_health_check=list(HealthCheck),
 )
 """For the night."""
+
+
+M = TypeVar("M")
+
+
+def carried(machine: Any, fresh: M, now: float) -> M:
+    """*fresh*, which remembers what *machine* does: by way of text, as between processes."""
+    state: Any = fresh
+    state.load(json.loads(json.dumps(machine.dump(now))), now)
+    return fresh
 
 
 def grouped(times: Iterable[float], width: float) -> list[list[float]]:

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from daglite.state.breaker import Breaker, Permit, Transition
-from tests.unit.state.machines import LONG, SHORT, grouped
+from tests.unit.state.machines import LONG, SHORT, carried, grouped
 from tests.unit.state.wanted import WantedBreaker
 
 
@@ -291,6 +291,12 @@ class CircuitBreaker(RuleBasedStateMachine):
             permit = data.draw(st.sampled_from(ended)).permit
             assert self.breaker.record(permit, self.now, failed=True) is None
             assert self.breaker.give_back(permit) == ()
+
+    @rule()
+    def another_takes_over(self) -> None:
+        """All that counts is remembered; only those who wait are left behind."""
+        self.breaker = carried(self.breaker, Breaker(self.policy, "db"), self.now)
+        self.waiting = []
 
     @rule(waiter=st.sampled_from("abc"))
     def leave(self, waiter: str) -> None:

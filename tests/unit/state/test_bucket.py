@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from daglite.state.bucket import Bucket, Reservation
-from tests.unit.state.machines import LONG, SHORT
+from tests.unit.state.machines import LONG, SHORT, carried
 from tests.unit.state.wanted import WantedBucket
 
 
@@ -136,7 +136,8 @@ class RateLimit(RuleBasedStateMachine):
         burst=st.integers(1, 4),
     )
     def begin(self, rate: float, per: float, burst: int) -> None:
-        self.bucket = Bucket(WantedBucket(rate, per, burst))
+        self.wanted = WantedBucket(rate, per, burst)
+        self.bucket = Bucket(self.wanted)
         self.rate, self.burst = Fraction(rate) / Fraction(per), burst
         self.now = 0.0
         self.asked: list[float] = []
@@ -176,6 +177,10 @@ class RateLimit(RuleBasedStateMachine):
                 self.turns.remove(turn)
                 self.bucket.give_back(turn[1])
                 self.all_used = False
+
+    @rule()
+    def another_takes_over(self) -> None:
+        self.bucket = carried(self.bucket, Bucket(self.wanted), self.now)
 
     @invariant()
     def never_too_many(self) -> None:

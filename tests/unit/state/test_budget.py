@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from daglite.state.budget import Budget
-from tests.unit.state.machines import LONG, SHORT, grouped
+from tests.unit.state.machines import LONG, SHORT, carried, grouped
 from tests.unit.state.wanted import WantedBudget
 
 
@@ -120,6 +120,10 @@ def test_mistakes() -> None:
         budget.give_back()
 
 
+LEASE = 1e6
+"""Longer than any of them is held."""
+
+
 class RetryBudget(RuleBasedStateMachine):
     """
     First calls, and retries that are reserved, spent and given back.
@@ -136,9 +140,8 @@ class RetryBudget(RuleBasedStateMachine):
         self.ratio, self.minimum = Fraction(ratio), Fraction(minimum)
         self.window = max(8, 1 / self.minimum) if self.minimum else Fraction(8)
         self.fails = fails
-        self.budget = Budget(
-            WantedBudget(float(ratio), float(minimum), 8.0, "fail" if fails else "pace")
-        )
+        self.wanted = WantedBudget(float(ratio), float(minimum), 8.0, "fail" if fails else "pace")
+        self.budget = Budget(self.wanted, LEASE)
         self.now = Fraction(0)
         self.firsts: list[Fraction] = []
         self.spent: list[Fraction] = []
@@ -196,6 +199,10 @@ class RetryBudget(RuleBasedStateMachine):
     def give_back(self) -> None:
         self.budget.give_back()
         self.held -= 1
+
+    @rule()
+    def another_takes_over(self) -> None:
+        self.budget = carried(self.budget, Budget(self.wanted, LEASE), float(self.now))
 
     def check_proportion(self) -> None:
         """Retries over first calls, whatever the tenths: none counts for less than 9 of them."""
