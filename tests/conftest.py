@@ -36,3 +36,12 @@ def nobody_sleeps(
         f"the test asked for sleeps of {too_long} s: let virtual time pass, or put it into "
         "tests/backends"
     )
+
+
+@pytest.fixture(autouse=True)
+def own_state_dir(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the tests share with other processes isn't what their user shares."""
+    directory = tmp_path_factory.getbasetemp() / "state"
+    monkeypatch.setenv("DAGLITE_STATE_DIR", str(directory))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -66,6 +70,27 @@ def _pyresilience_timeout() -> Wrap:
     return resilient(  # type: ignore[no-any-return]
         retry=RetryConfig(max_attempts=4), timeout=TimeoutConfig(seconds=30)
     )
+
+
+def _protect_shared(policy: str, scope: str) -> Callable[[], Wrap]:
+    """Return what makes a decorator with a policy that runs, or processes, share."""
+
+    def make() -> Wrap:
+        from daglite import CircuitBreaker, RateLimit, RetryBudget, RetryPolicy, protect
+
+        # Not the file of whoever measures.
+        directory = tempfile.mkdtemp(prefix="daglite-")
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        os.environ["DAGLITE_STATE_DIR"] = directory
+        of: dict[str, Any] = {"scope": scope}
+        options: dict[str, Any] = {
+            "breaker": {"circuit_breaker": CircuitBreaker(consecutive=5, **of)},
+            "rate": {"rate_limit": RateLimit(1e9, burst=1000, **of)},
+            "budget": {"retry": RetryPolicy(3, budget=RetryBudget(**of))},
+        }
+        return protect(**options[policy])  # type: ignore[no-any-return]
+
+    return make
 
 
 def _options(names: str) -> dict[str, Any]:
@@ -175,6 +200,25 @@ CASES = [
         targets=[
             Target("daglite: chain with retry", 1.0, against="tenacity"),
             Target("daglite: chain with retry", 1.0, against="stamina"),
+        ],
+    ),
+    Race(
+        name="policy-host",
+        title="Policies that processes share, around a plain call",
+        size=1_000,
+        answer=chain_answer,
+        peers=[
+            Peer("bare call", _calls(_bare)),
+            *(
+                Peer(f"daglite: {what}, {scope}", _calls(_protect_shared(what, scope)), ["daglite"])
+                for what in ("breaker", "rate", "budget")
+                for scope in ("process", "host")
+            ),
+        ],
+        targets=[
+            Target("daglite: breaker, host", 100.0, measure="total", by="cpu"),
+            Target("daglite: rate, host", 100.0, measure="total", by="cpu"),
+            Target("daglite: budget, host", 100.0, measure="total", by="cpu"),
         ],
     ),
     _added(

@@ -14,7 +14,15 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, final
 
-__all__ = ["GLANCE", "Clock", "SystemClock", "VirtualClock", "wall_time"]
+__all__ = [
+    "GLANCE",
+    "Clock",
+    "SystemClock",
+    "VirtualClock",
+    "nap",
+    "now_and_wall_time",
+    "wall_time",
+]
 
 Inbox = SimpleQueue[Any]
 """Where other threads leave messages for a kernel."""
@@ -128,3 +136,26 @@ class VirtualClock:
 def wall_time(clock: Clock) -> float:
     """Seconds since the begin of 1970 UTC, which may go back; on other clocks, what they say."""
     return time.time() if isinstance(clock, SystemClock) else clock.now()
+
+
+_APART = 1e-4
+"""Seconds between two looks at a clock, from which something has come between."""
+
+
+def now_and_wall_time() -> tuple[float, float]:
+    """
+    What `SystemClock.now` says, and the seconds since 1970, at one moment.
+
+    The second one jumps when somebody sets the clock, but means the same in all processes.
+    """
+    before, wall = SystemClock.now(), time.time()
+    for _ in range(3):
+        if SystemClock.now() - before < _APART:
+            break
+        before, wall = SystemClock.now(), time.time()
+    return before, wall
+
+
+def nap(seconds: float) -> None:
+    """Let the thread sleep, for a moment in which there is nothing better to do."""
+    time.sleep(seconds)

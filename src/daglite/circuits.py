@@ -1,29 +1,36 @@
 """
 The circuit breakers that are there now: to look at them, and to open or reset one by hand.
 
-They are those that the runs of this process share, and, inside of a task, those of its run.
+They are those that the runs of this process share, those that the processes of this machine share,
+and, inside of a task, those of its run.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from daglite._clock import SystemClock
 from daglite.core.current import call_on_this_thread
 from daglite.exceptions import PolicyError
+from daglite.host_states import host_breakers
 from daglite.middleware.circuit import wake
 from daglite.session import process_states
-from daglite.state.breaker import Breaker, BreakerSnapshot
+from daglite.settings import get_global_settings
+from daglite.state.answers import BreakerSnapshot, Transition
+from daglite.state.shared import AnyBreaker, SharedBreaker
 
 __all__ = ["breakers", "force_open", "reset"]
+
+_log = logging.getLogger("daglite")
 
 
 def breakers() -> tuple[BreakerSnapshot, ...]:
     """
     How the circuit breakers stand: key, state, rates, and seconds until a probe may go.
 
-    Breakers with ``scope="process"``, and in a task those of its run, in the order in which
-    they were first used.
+    Breakers with ``scope="process"``, in the order in which they were first used; those with
+    ``scope="host"``, also such as only other processes have used; and in a task those of its run.
     """
     now = _now()
     return tuple(breaker.snapshot(now) for breaker in _breakers())
@@ -33,43 +40,57 @@ def force_open(key: str) -> None:
     """
     Let no call through the circuit *key*, until `reset`.
 
+    One with ``scope="host"`` is opened for all processes of this machine; where its file can't be
+    used, for this process alone, and the ``daglite`` logger is told.
+
     Raises:
         PolicyError: There is no such circuit.
     """
     for breaker in _named(key):
-        transition = breaker.force_open()
-        wake(() if transition is None else transition.wake)
+        _tell(breaker, breaker.force_open(), "opened")
 
 
 def reset(key: str) -> None:
     """
-    Forget what the circuit *key* has seen, and close it.
+    Forget what the circuit *key* has seen, and close it; see `force_open`.
 
     Raises:
         PolicyError: There is no such circuit.
     """
     for breaker in _named(key):
-        transition = breaker.reset()
-        wake(() if transition is None else transition.wake)
+        _tell(breaker, breaker.reset(), "reset")
 
 
-def _named(key: str) -> list[Breaker]:
+def _tell(breaker: AnyBreaker, transition: Transition | None, done: str) -> None:
+    if isinstance(breaker, SharedBreaker) and breaker.away:
+        _log.warning(
+            "the circuit %r is %s in this process alone: the file of shared states can't be used",
+            breaker.key,
+            done,
+        )
+    wake(() if transition is None else transition.wake)
+
+
+def _named(key: str) -> list[AnyBreaker]:
     found = [breaker for breaker in _breakers() if breaker.key == key]
     if not found:
         known = ", ".join(repr(breaker.key) for breaker in _breakers()) or "none"
         raise PolicyError(
-            f"there is no circuit {key!r} that is shared in this process; there is {known}. "
+            f"there is no circuit {key!r} that is shared in this process, or on this machine; "
+            f"there is {known}. "
             "A circuit with scope='run' is seen only by the tasks of its run"
         )
     return found
 
 
-def _breakers() -> Iterator[Breaker]:
-    yield from process_states().breakers()
+def _breakers() -> Iterator[AnyBreaker]:
+    found: list[AnyBreaker] = [*process_states().breakers()]
+    found += host_breakers(get_global_settings().state_dir)
+    yield from found
     call = call_on_this_thread.call
     if call is not None and call.run.states is not None:
-        shared = set(process_states().breakers())
-        own: tuple[Breaker, ...] = call.run.states.breakers()
+        shared = set(found)
+        own: tuple[AnyBreaker, ...] = call.run.states.breakers()
         yield from (breaker for breaker in own if breaker not in shared)
 
 

@@ -28,15 +28,17 @@ from daglite.core.on_loop import OnLoop, make_on_loop
 from daglite.core.protocols import Backend
 from daglite.core.run import Run
 from daglite.exceptions import RunCancelledError, filled
+from daglite.host_states import HostStates
 from daglite.middleware.build import build_chain, prepare_states
 from daglite.middleware.circuit import wake
 from daglite.middleware.shortcut import Shortcut, may_skip
 from daglite.policies import PolicySet
 from daglite.session import SILENT, new_run_id, process_states
-from daglite.state.breaker import Breaker, Permit, Transition
-from daglite.state.bucket import Bucket
+from daglite.settings import get_global_settings
+from daglite.state.answers import Permit, Transition
 from daglite.state.permits import Permits
 from daglite.state.registry import Registry, Scope
+from daglite.state.shared import AnyBreaker, AnyBucket
 
 __all__ = ["Guard"]
 
@@ -48,23 +50,25 @@ _shared = Registry({"process": process_states()})
 class _States:
     """What one function's policies remember: by key with others, without one for itself alone."""
 
-    def __init__(self) -> None:
-        self._own = Registry({"process": process_states()})
+    def __init__(self, clock: Clock) -> None:
+        host = HostStates(clock, get_global_settings().state_dir)
+        self._own = Registry({"process": process_states(), "host": host})
 
-    def _of(self, policy: Any) -> Registry:
-        return self._own if policy.key is None else _shared
+    def _of(self, policy: Any, scope: Scope = "run") -> Registry:
+        # Those of the machine are found by their key from everywhere, also without `_shared`.
+        return self._own if policy.key is None or scope == "host" else _shared
 
-    def breaker(self, policy: Any, key: str, user: str, scope: Scope) -> Breaker:
-        return self._of(policy).breaker(policy, key, user, scope)
+    def breaker(self, policy: Any, key: str, user: str, scope: Scope) -> AnyBreaker:
+        return self._of(policy, scope).breaker(policy, key, user, scope)
 
-    def bucket(self, policy: Any, key: str, user: str, scope: Scope) -> Bucket:
-        return self._of(policy).bucket(policy, key, user, scope)
+    def bucket(self, policy: Any, key: str, user: str, scope: Scope) -> AnyBucket:
+        return self._of(policy, scope).bucket(policy, key, user, scope)
 
     def permits(self, policy: Any, key: str, user: str) -> Permits:
         return self._of(policy).permits(policy, key, user)
 
     def budget(self, policy: Any, key: str, user: str, scope: Scope) -> Any:
-        return self._of(policy).budget(policy, key, user, scope)
+        return self._of(policy, scope).budget(policy, key, user, scope)
 
 
 @final
@@ -109,7 +113,7 @@ class Guard:
         innermost = make_on_loop if on_loop else self._dispatch
         chain = build_chain(policies, innermost, backend)
         self._enter = innermost if chain is None else chain.enter
-        self._states = _States()
+        self._states = _States(clock)
         if chain is not None and chain.stateful:
             prepare_states(policies, self._states, name)
         self._numbers = count()

@@ -133,8 +133,6 @@ def check_carried_out(whose: str, policies: PolicySet) -> None:
         PolicyError: There is one.
     """
     wanted = [slot for slot, value in policies.given.items() if value is not None]
-    budget = None if policies.retry is None else policies.retry.budget
-    wanted += ["retry.budget"] if budget is not None else []
     for slot in wanted:
         if slot in NOT_YET:
             raise PolicyError(
@@ -142,22 +140,9 @@ def check_carried_out(whose: str, policies: PolicySet) -> None:
                 "this version of daglite yet; leave it out"
             )
 
-    shared = {
-        "circuit_breaker": policies.circuit_breaker,
-        "rate_limit": policies.rate_limit,
-        "retry.budget": budget,
-    }
-    for slot, policy in shared.items():
-        if policy is not None and policy.scope == "host":
-            raise PolicyError(
-                f"{whose}: {_SPELLINGS.get(slot, f'{slot}=')} asks for scope='host', "
-                "which can't be carried out in this version of daglite yet; use 'process'"
-            )
-
 
 _SPELLINGS = {
     "limits": "limits= (or max_memory=, max_cpu_time=)",
-    "retry.budget": "retry=RetryPolicy(budget=...)",
 }
 
 

@@ -36,6 +36,7 @@ from daglite.core.run import Listeners, Run
 from daglite.core.straight import run_straight
 from daglite.core.task import Task
 from daglite.exceptions import PolicyError, SettingsError, TaskConfigurationError
+from daglite.host_states import HostStates
 from daglite.middleware.build import prepare_states
 from daglite.planner import Planner
 from daglite.policies import PolicySet
@@ -179,7 +180,8 @@ class Session:
         run = Run(run_id, Kernel(self._clock), listeners, seed=run_id)
         stateful = [step for step in steps.values() if step.stateful]
         if stateful:
-            run.states = Registry({"process": _states[0]})
+            host = HostStates(self._clock, self._settings(options).state_dir)
+            run.states = Registry({"process": _states[0], "host": host})
             for step in stateful:
                 prepare_states(step.policies, run.states, step.name)
         if on_run is not None:
@@ -204,6 +206,9 @@ class Session:
         root = _root_of(expr)
         return {} if root is None else build_graph(root), self._planner(options)
 
+    def _settings(self, options: Options) -> DagliteSettings:
+        return options.settings or self._defaults.settings or get_global_settings()
+
     def _steps(self, nodes: dict[NodeId, GraphNode], options: Options) -> dict[TaskInfo, Step]:
         planner = self._planner(options)
         steps: dict[TaskInfo, Step] = {}
@@ -214,7 +219,7 @@ class Session:
 
     def _planner(self, options: Options) -> Planner:
         defaults = self._defaults
-        settings = options.settings or defaults.settings or get_global_settings()
+        settings = self._settings(options)
         use_async = defaults.use_async if options.use_async is None else options.use_async
         backend = options.default_backend
         if backend is None and options.use_async:

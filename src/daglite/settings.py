@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -37,6 +38,7 @@ _WANTED = {
     "task_timeout": "seconds above 0 such as 30 or '30s', or None for no limit",
     "max_retries": "a whole number from 0",
     "max_abandoned": "a whole number from 1",
+    "state_dir": "the path of a directory, or None for the customary place",
 }
 
 
@@ -48,6 +50,7 @@ class _Given(TypedDict, total=False):
     task_timeout: float | str | timedelta | None
     max_retries: int
     max_abandoned: int
+    state_dir: str | Path | None
 
 
 class DagliteSettings(BaseModel):
@@ -65,6 +68,9 @@ class DagliteSettings(BaseModel):
             of their own nor from the run, from 0.
         max_abandoned: How many calls may run on after their timeout, on threads, from 1. Above
             it, new calls with a timeout fail with `BackendError` until some of them end.
+        state_dir: Directory of the file by which the processes of this machine share what policies
+            with ``scope="host"`` remember; made when it is needed.  None: what the environment
+            variable ``DAGLITE_STATE_DIR`` says, else the place that is customary for the system.
 
     Raises:
         SettingsError: An unknown setting, or a value that can't be; all of them are named.
@@ -77,6 +83,7 @@ class DagliteSettings(BaseModel):
     task_timeout: float | None = None
     max_retries: int = Field(default=0, ge=0, strict=True)
     max_abandoned: int = Field(default=128, ge=1, strict=True)
+    state_dir: Path | None = None
 
     def __init__(self, **values: Unpack[_Given]) -> None:
         with _refusals():
@@ -143,6 +150,16 @@ class DagliteSettings(BaseModel):
         if seconds == 0:
             raise ValueError("a limit of 0 seconds")
         return seconds
+
+    @field_validator("state_dir", mode="before")
+    @classmethod
+    def _read_directory(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
+            raise ValueError("no path")
+        # A path that begins with ~ is known now or never.
+        return os.path.expanduser(value)
 
     @property
     def threads(self) -> int:

@@ -20,9 +20,7 @@ from daglite import (
     Hedge,
     MapPolicy,
     PolicySet,
-    RateLimit,
     ResourceLimits,
-    RetryBudget,
     RetryPolicy,
     SequentialBackend,
     TimeoutPolicy,
@@ -206,20 +204,6 @@ def test_what_is_taken_away_is_not_refused() -> None:
     assert step.policies.cache is None
     with pytest.raises(PolicyError, match="task 'work': cache= can't be carried out"):
         step_of(work.with_options(cache=True))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"circuit_breaker": CircuitBreaker(scope="host")},
-        {"rate_limit": RateLimit(1, scope="host")},
-        {"retry": RetryPolicy(budget=RetryBudget(scope="host"))},
-    ],
-)
-def test_what_other_processes_would_share(options: dict[str, Any]) -> None:
-    """It is refused, with what can be done."""
-    with pytest.raises(PolicyError, match=r"task 'work': .*scope='host'.* use 'process'"):
-        step_of(work.with_options(**options))
 
 
 def test_hedging_needs_a_task_that_is_idempotent() -> None:

@@ -901,7 +901,6 @@ def test_what_cannot_be_protected(func: Any, says: str) -> None:
         ({"retry": -1}, PolicyError, "'plain'.*max_retries"),
         ({"backoff": "linear"}, PolicyError, "without retry="),
         ({"retry": 3, "name": ""}, TaskConfigurationError, "name"),
-        ({"circuit_breaker": CircuitBreaker(scope="host")}, PolicyError, "scope='host'"),
         ({"timeout": TimeoutPolicy(1, on_expiry="kill")}, PolicyError, "can't kill"),
         ({"retry": STEADY, "timeout": TimeoutPolicy(total=5)}, PolicyError, "protect.*total"),
     ],

@@ -24,6 +24,7 @@ from daglite.core.protocols import Backend, Next
 from daglite.exceptions import BulkheadFullError, ExecutionError, RateLimitedError
 from daglite.middleware.circuit import Circuit, Leave, wake
 from daglite.policies import Bulkhead, RateLimit
+from daglite.state.shared import AnyBucket
 
 __all__ = ["Admission"]
 
@@ -91,22 +92,26 @@ class Admission:
         if policy is None or no_waits:
             return None
         key = policy.key or name
-        bucket = run.states.bucket(policy, key, name, policy.scope)
-        turn = bucket.reserve(run.kernel.now())
-        if policy.max_wait is not None and turn.wait > policy.max_wait:
-            bucket.give_back(turn)
-            return RateLimitedError(
-                f"its turn under the rate limit {key!r} is in {turn.wait:g} s, "
-                f"later than max_wait={policy.max_wait:g} s allows",
-                retry_in=turn.wait,
-                key=key,
-            )
-        try:
-            await park(call, turn.wait, "rate limit")
-        except BaseException:
-            bucket.give_back(turn)
-            raise
-        return None
+        bucket: AnyBucket = run.states.bucket(policy, key, name, policy.scope)
+        began = run.kernel.now()
+        while True:
+            turn = bucket.reserve(run.kernel.now())
+            waited = run.kernel.now() - began
+            if policy.max_wait is not None and turn.wait > policy.max_wait - waited:
+                bucket.give_back(turn)
+                return RateLimitedError(
+                    f"its turn under the rate limit {key!r} is in {turn.wait:g} s, "
+                    f"later than max_wait={policy.max_wait:g} s allows",
+                    retry_in=turn.wait,
+                    key=key,
+                )
+            try:
+                await park(call, turn.wait if turn.again is None else turn.again, "rate limit")
+            except BaseException:
+                bucket.give_back(turn)
+                raise
+            if turn.again is None:
+                return None
 
     async def _place(self, call: Call) -> Callable[[], None] | ExecutionError:
         """Wait for a place of the bulkhead; return what gives it back, or why there is none."""

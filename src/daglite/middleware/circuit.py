@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, final
 
 from daglite.core.call import Call, Outcome
 from daglite.core.events import CircuitChanged
-from daglite.core.kernel import Completion
+from daglite.core.kernel import Completion, Kernel
 from daglite.core.no_waits import no_waits
 from daglite.core.parking import park
 from daglite.core.protocols import Next
 from daglite.core.run import Run
 from daglite.exceptions import BulkheadFullError, CircuitOpenError, RateLimitedError
 from daglite.policies import CircuitBreaker
-from daglite.state.breaker import Breaker, Permit, Transition
+from daglite.state.answers import Permit, Transition
+from daglite.state.shared import LOOK_EVERY, AnyBreaker, SharedBreaker
 
 __all__ = ["Circuit", "CircuitOfCalls", "Leave", "tell", "wake"]
 
@@ -88,7 +90,9 @@ class Circuit:
             again: Whether a failed probe waits and goes again, where calls are parked.
         """
         policy, kernel, name = self._policy, call.run.kernel, call.node_name
-        breaker: Breaker = call.run.states.breaker(policy, policy.key or name, name, policy.scope)
+        breaker: AnyBreaker = call.run.states.breaker(
+            policy, policy.key or name, name, policy.scope
+        )
         parks = policy.on_open == "park"
         again = again and parks
         until = kernel.now() + (policy.max_park if parks else 0.0)
@@ -130,7 +134,9 @@ class Circuit:
         policy, name = self._policy, call.node_name
         if leave.permit.is_probe:
             return
-        breaker: Breaker = call.run.states.breaker(policy, policy.key or name, name, policy.scope)
+        breaker: AnyBreaker = call.run.states.breaker(
+            policy, policy.key or name, name, policy.scope
+        )
         now = breaker.permit(call.run.kernel.now())
         if not isinstance(now, Permit):
             raise _OpenedMeanwhileError
@@ -138,7 +144,7 @@ class Circuit:
         self._tell(call, now.transition)
 
     async def _permit(
-        self, call: Call, breaker: Breaker, until: float
+        self, call: Call, breaker: AnyBreaker, until: float
     ) -> Permit | CircuitOpenError:
         """Wait for a permit, up to the moment *until* on the kernel's clock."""
         kernel = call.run.kernel
@@ -153,11 +159,12 @@ class Circuit:
                 left = until - kernel.now()
                 if left <= 0:
                     return _refused(breaker, answer, call)
-                await park(call, min(answer, left), "circuit breaker", awaited)
+                with _looking(kernel, breaker):
+                    await park(call, min(answer, left), "circuit breaker", awaited)
             finally:
                 breaker.leave(token)
 
-    def _record(self, call: Call, breaker: Breaker, permit: Permit, outcome: Outcome) -> bool:
+    def _record(self, call: Call, breaker: AnyBreaker, permit: Permit, outcome: Outcome) -> bool:
         """Say how *call* ended; return whether it counts as a failure."""
         error = outcome.error
         held_up = outcome.started is None and isinstance(error, _HELD_UP)
@@ -191,7 +198,25 @@ class CircuitOfCalls:
         return await self._circuit.through(call, permitted, again=False)
 
 
-def _refused(breaker: Breaker, answer: float, call: Call) -> CircuitOpenError:
+@contextmanager
+def _looking(kernel: Kernel, breaker: AnyBreaker) -> Iterator[None]:
+    """Meanwhile look now and then what other processes do with *breaker*: they can't wake us."""
+    if not isinstance(breaker, SharedBreaker):
+        yield
+        return
+
+    def look() -> None:
+        timers[0] = kernel.call_later(LOOK_EVERY, look)
+        wake(breaker.look())
+
+    timers = [kernel.call_later(LOOK_EVERY, look)]
+    try:
+        yield
+    finally:
+        kernel.forget(timers[0])
+
+
+def _refused(breaker: AnyBreaker, answer: float, call: Call) -> CircuitOpenError:
     state = breaker.snapshot(call.run.kernel.now()).state.replace("_", " ")
     forever = answer == math.inf
     when = "until somebody resets it" if forever else f"a probe may go in {answer:g} s"

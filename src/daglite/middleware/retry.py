@@ -12,7 +12,7 @@ from daglite.core.parking import park
 from daglite.core.protocols import Next
 from daglite.exceptions import DagliteError, ExecutionError
 from daglite.policies import RetryPolicy
-from daglite.state.budget import Budget
+from daglite.state.shared import AnyBudget
 
 __all__ = ["Retry"]
 
@@ -74,7 +74,7 @@ class Retry:
             call = call.again(wait)
 
     async def _back_off(
-        self, call: Call, budget: Budget | None, wait: float, began: float
+        self, call: Call, budget: AnyBudget | None, wait: float, began: float
     ) -> str | None:
         """Wait until the next attempt; or say why there is none."""
         if budget is None:
@@ -92,14 +92,14 @@ class Retry:
         budget.spend(call.run.kernel.now())
         return None
 
-    def _budget_of(self, call: Call) -> Budget | None:
+    def _budget_of(self, call: Call) -> AnyBudget | None:
         policy, name = self._policy.budget, call.node_name
         if policy is None or no_waits:
             return None
-        budget: Budget = call.run.states.budget(policy, policy.key or name, name, policy.scope)
+        budget: AnyBudget = call.run.states.budget(policy, policy.key or name, name, policy.scope)
         return budget
 
-    async def _reserve(self, call: Call, budget: Budget, until: float) -> str | None:
+    async def _reserve(self, call: Call, budget: AnyBudget, until: float) -> str | None:
         """Reserve a retry, however long that takes; or say why there is none."""
         kernel, policy = call.run.kernel, self._policy.budget
         assert policy is not None

@@ -21,10 +21,10 @@ from daglite.core.on_loop import Attempt
 from daglite.core.run import Run
 from daglite.middleware.circuit import tell
 from daglite.policies import PolicySet
-from daglite.state.breaker import Breaker, Permit, Transition
-from daglite.state.bucket import Bucket
+from daglite.state.answers import Permit, Transition
 from daglite.state.permits import Permits
 from daglite.state.registry import States
+from daglite.state.shared import AnyBreaker, AnyBucket
 
 __all__ = ["Chained", "Made", "Shortcut", "may_skip"]
 
@@ -75,7 +75,7 @@ class _Gate(NamedTuple):
 
     enter: Callable[[float], object] | None
     places: Permits | None
-    circuit: Breaker | None
+    circuit: AnyBreaker | None
 
 
 @final
@@ -313,7 +313,7 @@ def _leave(places: Permits) -> None:
 
 
 def _enter(
-    breaker: Breaker | None, bucket: Bucket | None, places: Permits | None
+    breaker: AnyBreaker | None, bucket: AnyBucket | None, places: Permits | None
 ) -> Callable[[float], object] | None:
     if breaker is None and bucket is None:
         if places is None:

@@ -22,12 +22,15 @@ class Reservation:
 
     Attributes:
         wait: Seconds until the call may start, from 0.
+        again: None: the turn is taken.  Else it is too far ahead to be taken now, *wait* is a guess
+            at it, and whoever wants it reserves again after so many seconds.
     """
 
-    __slots__ = ("_era", "_slot", "wait")
+    __slots__ = ("_era", "_slot", "again", "wait")
 
-    def __init__(self, wait: float, era: int, slot: int) -> None:
+    def __init__(self, wait: float, era: int, slot: int, again: float | None = None) -> None:
         self.wait = wait
+        self.again = again
         self._era = era
         self._slot = slot
 

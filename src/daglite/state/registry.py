@@ -12,8 +12,9 @@ from daglite.state.bucket import Bucket
 from daglite.state.budget import Budget
 from daglite.state.needs import BreakerPolicy, BucketPolicy, BudgetPolicy, PermitsPolicy
 from daglite.state.permits import Permits
+from daglite.state.shared import AnyBreaker, AnyBucket, AnyBudget
 
-__all__ = ["Kind", "Registry", "Scope", "Source", "States"]
+__all__ = ["Kind", "Maker", "Registry", "Scope", "Source", "States"]
 
 Kind: TypeAlias = Literal["circuit breaker", "rate limit", "bulkhead", "retry budget"]
 """What a key is a key of; one name may serve several kinds."""
@@ -38,11 +39,11 @@ class Source(Protocol):
 class States(Protocol):
     """What gives policies their states; see `Registry`."""
 
-    def breaker(self, policy: Any, key: str, user: str, scope: Scope) -> Breaker:
+    def breaker(self, policy: Any, key: str, user: str, scope: Scope) -> AnyBreaker:
         """The circuit breaker of *key*."""
         ...
 
-    def bucket(self, policy: Any, key: str, user: str, scope: Scope) -> Bucket:
+    def bucket(self, policy: Any, key: str, user: str, scope: Scope) -> AnyBucket:
         """The rate limit of *key*."""
         ...
 
@@ -50,7 +51,7 @@ class States(Protocol):
         """The bulkhead of *key*."""
         ...
 
-    def budget(self, policy: Any, key: str, user: str, scope: Scope) -> Budget:
+    def budget(self, policy: Any, key: str, user: str, scope: Scope) -> AnyBudget:
         """The retry budget of *key*."""
         ...
 
@@ -62,7 +63,10 @@ class _Entry(NamedTuple):
     state: Any
 
 
-_MAKERS: dict[Kind, Callable[[Any, str], Any]] = {
+Maker: TypeAlias = Callable[[Any, str], Any]
+"""Makes a state from its policy and its key."""
+
+_MAKERS: dict[Kind, Maker] = {
     "circuit breaker": Breaker,
     "rate limit": lambda policy, key: Bucket(policy),
     "bulkhead": lambda policy, key: Permits(policy),
@@ -80,15 +84,23 @@ class Registry:
 
     Args:
         beyond: Where the states of wider scopes come from.
+        makers: What makes the states of its own scope; None: such as know this process alone.
     """
 
-    def __init__(self, beyond: Mapping[Scope, Source] | None = None) -> None:
+    def __init__(
+        self,
+        beyond: Mapping[Scope, Source] | None = None,
+        makers: Mapping[Kind, Maker] | None = None,
+    ) -> None:
         self._beyond = dict(beyond or {})
+        self._makers = _MAKERS if makers is None else makers
         self._lock = threading.Lock()
         # Those of wider scopes too, once they were asked for here.
         self._entries: dict[tuple[Kind, str], _Entry] = {}
 
-    def breaker(self, policy: BreakerPolicy, key: str, user: str, scope: Scope = "run") -> Breaker:
+    def breaker(
+        self, policy: BreakerPolicy, key: str, user: str, scope: Scope = "run"
+    ) -> AnyBreaker:
         """
         The circuit breaker of *key*.
 
@@ -102,12 +114,12 @@ class Registry:
             PolicyError: The key is in use with another policy or scope, or nothing here has that
                 scope.
         """
-        state: Breaker = self._find("circuit breaker", key, policy, user, scope)
+        state: AnyBreaker = self._find("circuit breaker", key, policy, user, scope)
         return state
 
-    def bucket(self, policy: BucketPolicy, key: str, user: str, scope: Scope = "run") -> Bucket:
+    def bucket(self, policy: BucketPolicy, key: str, user: str, scope: Scope = "run") -> AnyBucket:
         """The rate limit of *key*; see `breaker`."""
-        state: Bucket = self._find("rate limit", key, policy, user, scope)
+        state: AnyBucket = self._find("rate limit", key, policy, user, scope)
         return state
 
     def permits(self, policy: PermitsPolicy, key: str, user: str, scope: Scope = "run") -> Permits:
@@ -115,12 +127,12 @@ class Registry:
         state: Permits = self._find("bulkhead", key, policy, user, scope)
         return state
 
-    def budget(self, policy: BudgetPolicy, key: str, user: str, scope: Scope = "run") -> Budget:
+    def budget(self, policy: BudgetPolicy, key: str, user: str, scope: Scope = "run") -> AnyBudget:
         """The retry budget of *key*; see `breaker`."""
-        state: Budget = self._find("retry budget", key, policy, user, scope)
+        state: AnyBudget = self._find("retry budget", key, policy, user, scope)
         return state
 
-    def breakers(self) -> tuple[Breaker, ...]:
+    def breakers(self) -> tuple[AnyBreaker, ...]:
         """All circuit breakers that were asked for here, in that order."""
         with self._lock:
             entries = list(self._entries.items())
@@ -144,7 +156,7 @@ class Registry:
         if entry is None:
             # Not under the lock: it may have to ask far away.
             if source is None:
-                state = _MAKERS[kind](policy, key)
+                state = self._makers[kind](policy, key)
             else:
                 state = source.obtain(kind, key, policy, user)
             made = _Entry(policy, scope, user, state)
