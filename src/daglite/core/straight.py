@@ -51,6 +51,7 @@ def run_straight(
         if engine is None:
             for backend in {step.backend for step in steps.values() if step.timed}:
                 backend.cancel_run(run)
+    assert engine is not None
     # Out here, so that its errors don't seem to come of the hand-over.
     return engine.execute()
 
