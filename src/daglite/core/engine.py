@@ -180,8 +180,8 @@ class Engine:
         mapping.take_over(calls, results, call)
         self._here.appendleft(mapping)
 
-    def enter(self, call: Call, step: Step, on_done: Any) -> None:
-        """Send *call* through its chain; *on_done* takes the ended activity."""
+    def enter(self, call: Call, step: Step, on_done: Any) -> Activity[Outcome]:
+        """Send *call* through its chain, and return the activity; *on_done* takes it at its end."""
 
         def done(activity: Activity[Outcome]) -> None:
             self._activities.discard(activity)
@@ -190,6 +190,7 @@ class Engine:
         activity = self.run.kernel.spawn(_through(step, call), done)
         if not activity.done:
             self._activities.add(activity)
+        return activity
 
     # -- ending -------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ class Scheduler(Protocol):
 
     run: Run
 
-    def enter(self, call: Call, step: Step, on_done: Any) -> None: ...
+    def enter(self, call: Call, step: Step, on_done: Any) -> Activity[Outcome]: ...
     def outcome_of(self, activity: Activity[Outcome]) -> Outcome | None: ...
     def complete(self, frame: Frame, value: Any) -> None: ...
     def fail(self, error: ExecutionError, frame: Frame, element: int | None) -> None: ...
@@ -76,6 +76,8 @@ class MapRun:
         self._calls: Iterator[tuple[Any, ...]] | None = None
         self._under_way = 0
         self._parked = 0
+        self._activities: set[Activity[Outcome]] = set()
+        self._bare_calls: set[Call] = set()
         self._finished = 0
         self._losses = None if step.tolerance is None else Losses(step.tolerance)
         self._exhausted = False
@@ -149,10 +151,13 @@ class MapRun:
             call = Call(engine.run, step, node.id, self._index, element, args, node.kwnames)
         if step.bare and not self._in_place:
             engine.run.kernel.outstanding += 1
+            self._bare_calls.add(call)
             step.backend.submit(call, self._post)
             return
         call.crowd = self
-        engine.enter(call, step, partial(self._ended, call))
+        activity = engine.enter(call, step, partial(self._ended, call))
+        if not activity.done:
+            self._activities.add(activity)
 
     def parked(self, by: int) -> None:
         """A call waits, or goes on: it takes no place in the window meanwhile."""
@@ -168,11 +173,15 @@ class MapRun:
         self._engine.run.kernel.post(self._arrived, call, outcome)
 
     def _arrived(self, call: Call, outcome: Outcome) -> None:
+        if call.cancelled:
+            return
         self._engine.run.kernel.outstanding -= 1
+        self._bare_calls.discard(call)
         self._take(call, outcome)
         self._refill()
 
     def _ended(self, call: Call, activity: Activity[Outcome]) -> None:
+        self._activities.discard(activity)
         outcome = self._engine.outcome_of(activity)
         if outcome is None:
             return
@@ -226,6 +235,19 @@ class MapRun:
             # The elements that won't be started can go.
             self._calls, self._args = iter(()), ()
             self._engine.fail(error, self._frame, element)
+            if not self._engine.run.stopped:
+                self._drop()
+
+    def _drop(self) -> None:
+        """End what is under way, while the rest of the graph goes on."""
+        kernel, backend = self._engine.run.kernel, self.step.backend
+        for activity in self._activities:
+            kernel.cancel(activity)
+        for call in self._bare_calls:
+            kernel.outstanding -= 1
+            call.cancelled = True
+            backend.cancel(call)
+        self._bare_calls.clear()
 
     def _settle(self) -> None:
         if not self._exhausted or self._settled:

@@ -152,6 +152,51 @@ def test_a_failed_map_starts_no_more_while_others_go_on(lab: Lab) -> None:
     assert 100 <= lab.clock.now() <= 104
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rate_limit": 1},
+        {"bulkhead": 1},
+        {"retry": RetryPolicy(2, "constant", delay=10, jitter="none", retry_on=OSError)},
+        {"timeout": 90},
+    ],
+)
+def test_a_failed_map_drops_its_elements(lab: Lab, options: dict[str, Any]) -> None:
+    """With on_failure="continue" none starts after that, parked or queued, and none runs on."""
+    slow = task(lambda: 7, name="slow")
+
+    def script(call: Call) -> Any:
+        if call.node_name == "slow":
+            return Takes(200)
+        if "retry" in options and call.element != 3:
+            return Fails(OSError(), 0.1)
+        return Fails(ValueError("bad"), 0.5) if call.element in (0, 3) else Takes(300)
+
+    limited = work.with_options(**options)
+    with pytest.raises(ValueError, match="bad"):
+        lab([limited.extend(x=range(100)), slow.bind()], script, on_failure="continue", slots=3)
+    (failed,) = lab.events.of(NodeFailed)
+    assert max(call.started or 0 for call in lab.backend.calls) <= failed.time
+    assert lab.clock.now() <= 201
+
+
+def test_a_failed_map_gives_its_workers_back(lab: Lab) -> None:
+    """What depends on nothing that failed starts at once, where its elements ran or queued."""
+
+    def script(call: Call) -> Any:
+        if call.node_name == "late":
+            return Takes(1)
+        return Fails(ValueError("bad"), 2) if call.element == 0 else Takes(100)
+
+    first = task(lambda: 1, name="first", backend="sequential")
+    late = task(lambda x: x, name="late")
+    expr = [work.extend(x=range(100)), late.bind(x=late.bind(x=first.bind()))]
+    with pytest.raises(ValueError, match="bad"):
+        lab(expr, script, on_failure="continue", slots=2)
+    assert lab.clock.now() <= 5
+
+
 @pytest.mark.parametrize("retry", [0, 3])
 def test_two_failures_of_one_map(lab: Lab, retry: int) -> None:
     """Only the first counts."""
