@@ -5,6 +5,9 @@ The window of calls under way is a small multiple of the backend's slots.  For c
 next to no time it grows, so that the threads needn't be woken for each; calls that are parked
 don't count.
 
+Where calls have a total, which runs while they wait, only those keep no place that wait for a retry,
+and none is started that would wait behind another one for its turn, its place or an open circuit.
+
 A failed element fails the map, unless the task's `MapPolicy` says something else (`Losses`).
 """
 
@@ -39,6 +42,12 @@ _LATENCY = 0.004
 
 MOST_PARKED = 10_000
 """Parked calls of a map above which no further elements are started."""
+
+_MAKE_ROOM = frozenset({"retry", "retry budget"})
+"""What one call waits for alone."""
+
+_QUEUES = frozenset({"rate limit", "bulkhead", "circuit breaker"})
+"""What every further call would wait for, too."""
 
 _SLICE = 256
 """Elements that run in place before others get their turn."""
@@ -76,6 +85,7 @@ class MapRun:
         self._calls: Iterator[tuple[Any, ...]] | None = None
         self._under_way = 0
         self._parked = 0
+        self._queued = 0
         self._activities: set[Activity[Outcome]] = set()
         self._bare_calls: set[Call] = set()
         self._finished = 0
@@ -115,7 +125,7 @@ class MapRun:
         for _ in range(_SLICE if self._in_place else _MOST_PER_SLOT * self._slots):
             if self._exhausted or self._settled or self._engine.run.stopped:
                 return
-            if self._under_way >= self._window or self._parked >= MOST_PARKED:
+            if self._under_way >= self._window or self._parked >= MOST_PARKED or self._queued:
                 return
             args = self._next()
             if args is not None:
@@ -159,11 +169,18 @@ class MapRun:
         if not activity.done:
             self._activities.add(activity)
 
-    def parked(self, by: int) -> None:
-        """A call waits, or goes on: it takes no place in the window meanwhile."""
-        self._parked += by
-        self._under_way -= by
-        if by > 0 and not self._settled:
+    def parked(self, by: int, reason: str) -> None:
+        """A call waits, or goes on: it takes no place in the window meanwhile, or it stops others."""
+        if not self._fixed or reason in _MAKE_ROOM:
+            self._parked += by
+            self._under_way -= by
+            room = by > 0
+        elif reason in _QUEUES:
+            self._queued += by
+            room = not self._queued
+        else:
+            return
+        if room and not self._settled:
             self._engine.resume_map(self)
 
     # -- ending -------------------------------------------------------------------

@@ -16,8 +16,8 @@ __all__ = ["Crowd", "park"]
 class Crowd(Protocol):
     """Calls that are started as others end: a map."""
 
-    def parked(self, by: int) -> None:
-        """Count *by* (1 or -1) more of them as waiting."""
+    def parked(self, by: int, reason: str) -> None:
+        """Count *by* (1 or -1) more of them as waiting, for what *reason* says in a word or two."""
         ...
 
 
@@ -60,7 +60,7 @@ async def park(
     )
     crowd = call.crowd
     if crowd is not None:
-        crowd.parked(1)
+        crowd.parked(1, reason)
     try:
         if awaited is None:
             await kernel.sleep(seconds)
@@ -68,7 +68,7 @@ async def park(
         return await _first(kernel, awaited, seconds)
     finally:
         if crowd is not None:
-            crowd.parked(-1)
+            crowd.parked(-1, reason)
 
 
 async def _first(kernel: Kernel, awaited: Completion[bool], seconds: float) -> bool:

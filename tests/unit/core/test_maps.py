@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from daglite import MapPolicy, RetryPolicy, TimeoutPolicy, evaluate, task
+from daglite import (
+    CircuitBreaker,
+    MapPolicy,
+    RateLimit,
+    RetryBudget,
+    RetryPolicy,
+    TimeoutPolicy,
+    evaluate,
+    task,
+)
 from daglite.callbacks import (
     AttemptFailed,
     ElementFailed,
@@ -355,6 +364,88 @@ def test_a_total_is_not_spent_in_a_long_window(lab: Lab) -> None:
         return Takes(0.0001 if call.element < 500 else 0.3)
 
     assert len(lab(timed.extend(x=range(600)), script, slots=2)) == 600
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bulkhead": 2},
+        {"bulkhead": 1},
+        {"rate_limit": 2},
+        {"rate_limit": RateLimit(1, "7s")},
+        {"rate_limit": 2, "bulkhead": 2, "retry": 1},
+    ],
+)
+def test_a_total_is_not_spent_in_a_policys_queue(lab: Lab, options: dict[str, Any]) -> None:
+    """An element begins when there will soon be a turn and a place for it."""
+    timed = work.with_options(timeout=TimeoutPolicy(total=20), **options)
+    assert lab(timed.extend(x=range(100)), lambda _: Takes(1, 0)) == [0] * 100
+
+
+@pytest.mark.parametrize("options", [{"bulkhead": 2}, {"rate_limit": 2}])
+def test_one_that_waits_is_enough(lab: Lab, options: dict[str, Any]) -> None:
+    """With a total no time is lost either: the next one is there when the limit allows it."""
+    timed = work.with_options(timeout=TimeoutPolicy(total=20), **options)
+    lab(timed.extend(x=range(100)), lambda _: Takes(1, 0), slots=8)
+    limited = lab.clock.now()
+    lab.clock = type(lab.clock)()
+    lab(timed.with_options(timeout=None).extend(x=range(100)), lambda _: Takes(1, 0), slots=8)
+    assert limited == lab.clock.now()
+
+
+def test_an_outage_spends_few_totals(lab: Lab) -> None:
+    """Of the elements of a map those alone whose call met the open circuit, and the next one."""
+    timed = work.with_options(
+        timeout=TimeoutPolicy(total=20),
+        map_policy=MapPolicy("collect"),
+        retry=RetryPolicy(3, "constant", delay=1, jitter="none"),
+        circuit_breaker=CircuitBreaker(consecutive=5, break_for=15),
+    )
+
+    def script(call: Call) -> Any:
+        return Fails(OSError("down"), 0.1) if lab.clock.now() < 60 else Takes(0.1, 0)
+
+    found = lab(timed.extend(x=range(200)), script)
+    assert sum(isinstance(each, ExecutionError) for each in found) < 40
+    assert lab.clock.now() < 85
+
+
+def test_a_back_off_makes_room_beside_a_total(lab: Lab) -> None:
+    """Elements that wait for their retry, or its budget, hold up no others."""
+    budget = RetryBudget(0.2, min_per_second=0.1)
+    flaky = work.with_options(
+        timeout=TimeoutPolicy(total=1000),
+        retry=RetryPolicy(1, "constant", delay=50, jitter="none", budget=budget),
+    )
+
+    def script(call: Call) -> Any:
+        assert call.element is not None
+        return Fails(OSError(), 1) if call.attempt == 1 and call.element < 20 else Takes(1)
+
+    assert lab(flaky.extend(x=range(100)), script, slots=2) == list(range(100))
+    firsts = [call.started for call in lab.backend.calls if call.attempt == 1]
+    assert max(each for each in firsts if each is not None) < 50
+
+
+@pytest.mark.parametrize(
+    ("options", "most"), [({}, 100), ({"timeout": TimeoutPolicy(total=99)}, 8)]
+)
+def test_a_wait_of_a_middleware(lab: Lab, options: dict[str, Any], most: int) -> None:
+    """Nobody knows what it waits for: with a total it keeps its place, and stops no others."""
+    waiting: list[int] = []
+
+    async def stagger(call: Call, call_next: Any) -> Any:
+        waiting.append(1)
+        seen.append(len(waiting))
+        await call.park(5, "a whim")
+        waiting.pop()
+        return await call_next(call)
+
+    seen: list[int] = []
+    staggered = work.with_options(around_call=stagger, **options)
+    assert lab(staggered.extend(x=range(100)), lambda _: Takes(1, 0), slots=4) == [0] * 100
+    assert max(seen) == most
 
 
 # -- MapPolicy --------------------------------------------------------------------

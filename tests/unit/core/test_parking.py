@@ -25,9 +25,11 @@ class Crowd:
     def __init__(self) -> None:
         self.now = 0
         self.most = 0
+        self.reasons: list[str] = []
 
-    def parked(self, by: int) -> None:
+    def parked(self, by: int, reason: str) -> None:
         self.now += by
+        self.reasons.append(reason)
         self.most = max(self.most, self.now)
 
 
@@ -58,6 +60,7 @@ def test_parking(
     assert events.events == [CallParked("r", 0, 7, "work", 3, 1, 30, "retry")]
     if crowd is not None:
         assert (crowd.now, crowd.most) == (0, 1)
+        assert crowd.reasons == ["retry", "retry"]
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
