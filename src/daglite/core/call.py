@@ -100,7 +100,7 @@ class Call:
     idle = False
     place: Any = None
     repeats = 0
-    """How often this attempt was started before; see `repeated`."""
+    """How often this attempt was made before; see `repeated` and `beside`."""
     results: list[Any] | None = None
     """Results so far of a map that runs straight: their number is the element."""
     stack: str | None = None
@@ -149,6 +149,13 @@ class Call:
 
     def repeated(self) -> Call:
         """The same attempt once more, to be started afresh."""
+        call = self.beside()
+        call.crowd = self.crowd
+        self.successor = call
+        return call
+
+    def beside(self) -> Call:
+        """The same attempt once more, while this one goes on: of no crowd, nobody's successor."""
         call = Call(
             self.run,
             self.target,
@@ -162,9 +169,7 @@ class Call:
         call.repeats = self.repeats + 1
         call.expires = self.expires
         call._history = self.history
-        call.crowd = self.crowd
         call.waited = self.waited
-        self.successor = call
         return call
 
     @property

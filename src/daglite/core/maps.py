@@ -5,8 +5,9 @@ The window of calls under way is a small multiple of the backend's slots.  For c
 next to no time it grows, so that the threads needn't be woken for each; calls that are parked
 don't count.
 
-Where calls have a total, which runs while they wait, only those keep no place that wait for a retry,
-and none is started that would wait behind another one for its turn, its place or an open circuit.
+Where calls have a total, which runs while they wait, only those that wait for a retry keep no
+place, and none is started that would queue behind another one for its turn, its place or an open
+circuit.
 
 A failed element fails the map, unless the task's `MapPolicy` says something else (`Losses`).
 """
@@ -170,7 +171,7 @@ class MapRun:
             self._activities.add(activity)
 
     def parked(self, by: int, reason: str) -> None:
-        """A call waits, or goes on: it takes no place in the window meanwhile, or it stops others."""
+        """A call waits, or goes on: meanwhile it takes no place in the window, or stops others."""
         if not self._fixed or reason in _MAKE_ROOM:
             self._parked += by
             self._under_way -= by

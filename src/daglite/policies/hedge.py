@@ -23,10 +23,9 @@ class Hedge(Policy):
     Source: https://research.google/pubs/the-tail-at-scale/
 
     Attributes:
-        delay: Seconds after a call is made before another one is, from 0; what it waits for a
-            turn or for a worker is part of them.
+        delay: Seconds that a call runs before another one is made, from 0.
         quantile: Instead of a delay: the share of the task's calls, above 0 and below 1, that are
-            done, waits included, before another call is made.
+            done before another call is made.
         max_hedges: Further calls at most, from 1.
 
     Raises:

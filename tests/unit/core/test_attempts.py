@@ -67,6 +67,17 @@ def test_attempts_share_their_history(call: Call) -> None:
     assert third.history is call.history
 
 
+def test_one_beside_another(call: Call) -> None:
+    """It is the same attempt, but no element of the map, and nobody's successor."""
+    call.expires, call.crowd, call.waited = 500.0, Map(), 4
+    beside = call.beside()
+    assert (beside.attempt, beside.repeats, beside.expires, beside.waited) == (1, 1, 500.0, 4)
+    assert beside.history is call.history
+    assert beside.crowd is None
+    assert call.latest is call
+    assert beside.beside().repeats == 2
+
+
 def test_a_reason_that_is_no_error(call: Call, events: RecordedEvents) -> None:
     """A refused result is a failed attempt too."""
     record_failure(call, Outcome(value=-1), why="refused -1")

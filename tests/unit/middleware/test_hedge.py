@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from typing import Any
 
@@ -19,7 +20,7 @@ from daglite import (
 )
 from daglite.callbacks import CallHedged
 from daglite.core.call import Call
-from daglite.exceptions import CircuitOpenError, PolicyError
+from daglite.exceptions import CircuitOpenError, ExecutionError, PolicyError
 from daglite.testing import Fails, Hangs, Takes
 from tests.unit.lab import Lab
 
@@ -104,7 +105,7 @@ def test_if_all_are_refused(lab: Lab) -> None:
 
 
 def test_a_quantile(lab: Lab) -> None:
-    """Nothing is hedged before enough is known; then what takes longer than most."""
+    """What takes longer than most is hedged, and nothing else; at once when that becomes known."""
     most = hedged(None, quantile=0.9)
     slow = {5, 30}
 
@@ -115,18 +116,112 @@ def test_a_quantile(lab: Lab) -> None:
         return Takes(1, call.element)
 
     assert lab(most.extend(x=range(40)), script, slots=4) == list(range(40))
-    hedged_ones = {event.element for event in lab.events.of(CallHedged)}
-    assert 30 in hedged_ones
-    assert 5 not in hedged_ones
+    first, second = lab.events.of(CallHedged)
+    # Twenty calls are done then: five on each of three workers, and four on the other one.
+    assert (first.element, first.time) == (5, 7)
+    assert second.element == 30
+    assert lab.clock.now() < 15
 
 
-def test_a_quantile_counts_what_calls_wait(lab: Lab) -> None:
-    """Else a limit that lets them wait longer than they run would have all of them hedged."""
+def test_a_quantile_that_nobody_gets_to_know(lab: Lab) -> None:
+    """A call isn't hedged then, and waits for nothing but its end."""
+    assert lab(hedged(None, quantile=0.9).extend(x=range(19)), lambda _: Takes(9, 0)) == [0] * 19
+    assert lab.events.of(CallHedged) == []
+    with pytest.raises(RuntimeError, match="virtual time stops"):
+        lab(hedged(None, quantile=0.9).bind(), lambda _: Hangs())
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9])
+def test_a_quantile_means_its_share(lab: Lab, quantile: float) -> None:
+    """So many calls are hedged: one that was rescued would have taken longer, and counts so."""
+    draw = random.Random(1)
+    wait = task(lambda x: x, name="wait")
+
+    def script(call: Call) -> Any:
+        if call.node_name == "wait":
+            return Takes(call.args[0], 0)
+        return Takes(draw.lognormvariate(0, 1), 0)
+
+    often = hedged(None, quantile=quantile)
+    lab([often.bind(x=wait.bind(x=i / 10)) for i in range(2_000)], script, slots=4_000)
+    share = len(lab.events.of(CallHedged)) / 2_000
+    assert share == pytest.approx(1 - quantile, abs=0.03)
+
+
+def test_calls_that_take_as_long_as_all(lab: Lab) -> None:
+    """They aren't late: nothing is hedged where all take the same."""
+    same = hedged(None, quantile=0.9)
+    assert lab(same.extend(x=range(400)), lambda _: Takes(0.1, 0)) == [0] * 400
+    assert lab.events.of(CallHedged) == []
+
+
+def test_what_has_not_started_is_not_slow(lab: Lab) -> None:
+    """Time in a queue doesn't count: a call behind busy workers needs no other beside it."""
+    busy = task(lambda: 0, name="busy")
+    calls = [*(busy.bind() for _ in range(4)), *(hedged(0.2).bind(x=i) for i in range(4))]
+    lab(calls, {"busy": Takes(10, 0), "work": Takes(0.1, 0)}, slots=4)
+    assert lab.starts == [0] * 4 + [10] * 4
+    assert lab.events.of(CallHedged) == []
+    lab(hedged(0.2).with_options(rate_limit=0.1).extend(x=range(4)), lambda _: Takes(0.1, 0))
+    assert lab.events.of(CallHedged) == []
+
+
+def test_a_hedge_that_has_not_started(lab: Lab) -> None:
+    """The next one is counted from its start, too."""
+    busy = task(lambda: 0, name="busy")
+    script = {"busy": Takes(10, 0), "work": Takes(30, 0)}
+    lab([*(busy.bind() for _ in range(3)), hedged(2, max_hedges=3).bind()], script, slots=4)
+    assert [event.time for event in lab.events.of(CallHedged)] == [2, 12, 14]
+    assert lab.starts[3:] == [0, 10, 12, 14]
+
+
+def test_after_a_wait_for_a_worker(lab: Lab) -> None:
+    """The delay is counted from the start exactly, however long the call was queued."""
+    busy = task(lambda: 0, name="busy")
+    calls = [busy.bind(), busy.bind(), hedged(3).bind()]
+    lab(calls, {"busy": Takes(10.5, 0), "work": Takes(9, 0)}, slots=2)
+    assert [event.time for event in lab.events.of(CallHedged)] == [13.5]
+    lab(hedged(0).bind(), lambda _: Takes(9, 0))
+    assert lab.events.of(CallHedged)[-1].time == pytest.approx(0.001)
+
+
+def test_a_refused_hedge_is_the_last(lab: Lab) -> None:
+    """Another one would be refused, too."""
+    limited = hedged(1, max_hedges=3).with_options(rate_limit=RateLimit(0.01, max_wait=0))
+    assert lab(limited.bind(), lambda _: Takes(9, "a")) == "a"
+    assert [event.time for event in lab.events.of(CallHedged)] == [1]
+    assert lab.starts == [0]
+
+
+def test_a_hedge_is_no_element(lab: Lab) -> None:
+    """Its waits are none of the map's."""
+    seen: list[tuple[bool, bool]] = []
+
+    async def look(call: Any, call_next: Any) -> Any:
+        seen.append((call.repeats > 0, call.crowd is None))
+        return await call_next(call)
+
+    few = hedged(1).with_options(bulkhead=2, around_attempt=look)
+    lab(few.extend(x=range(4)), lambda _: Takes(3, 0), slots=8)
+    assert set(seen) == {(False, False), (True, True)}
+
+
+def test_an_attempt_has_run_since_its_first_call_started(lab: Lab) -> None:
+    """Whichever of its calls counts, limits on all attempts are counted from there."""
+    limited = hedged(2).with_options(retry=RetryPolicy(3, [4], jitter="none", max_elapsed=10))
+    with pytest.raises(OSError, match="OSError: b") as caught:
+        lab(limited.bind(), in_turn(Fails(OSError("a"), 7), Fails(OSError("b"), 4)))
+    assert isinstance(caught.value, ExecutionError)
+    assert [(a.started, a.ran) for a in caught.value.attempts] == [(0, 7)]
+    assert lab.clock.now() == 7
+
+
+def test_a_quantile_is_of_what_calls_run(lab: Lab) -> None:
+    """A limit that lets them wait longer than they run has none of them hedged."""
     paced = hedged(None, quantile=0.9).with_options(rate_limit=1)
     numbers = paced.extend(x=paced.extend(x=range(30)))
     assert lab(numbers, {"work": Takes(0.1)}) == list(range(30))
-    # Nine of ten wait 26 s and less.
-    assert {event.element for event in lab.events.of(CallHedged)} == {26, 27, 28, 29}
+    assert lab.events.of(CallHedged) == []
 
 
 def test_a_backend_that_makes_one_call_at_a_time() -> None:

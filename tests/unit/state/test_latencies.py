@@ -19,6 +19,20 @@ def test_too_few_say_nothing() -> None:
     assert latencies.quantile(0.5) == 1.0
 
 
+def test_who_waits_is_named_once() -> None:
+    """By the call after which there is a quantile; then nobody needs to wait."""
+    latencies = Latencies()
+    for waiter in "abc":
+        assert latencies.enter(waiter)
+    latencies.leave("b")
+    for _ in range(19):
+        assert latencies.add(1.0) == ()
+    assert latencies.add(1.0) == ("a", "c")
+    assert latencies.add(1.0) == ()
+    assert not latencies.enter("d")
+    latencies.leave("d")
+
+
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.99])
 def test_a_quantile_of_the_latest(share: float) -> None:
     """So many of the last two hundred calls took no longer, and not one less would do."""
