@@ -194,6 +194,15 @@ class Call:
         """Seconds until the whole call must be done; None without such a limit."""
         return None if self.expires is None else self.expires - self.run.kernel.now()
 
+    @property
+    def overdue(self) -> bool:
+        """Whether its total is over, and it had started, in this attempt or in a later one."""
+        left = self.remaining()
+        if left is None or left > 0:
+            return False
+        ended = (record for record in self.history if record.number >= self.attempt)
+        return self.latest.started is not None or any(r.started is not None for r in ended)
+
     def now(self) -> float:
         """Seconds on the clock of the run, which never goes back; for differences alone."""
         return self.run.kernel.now()

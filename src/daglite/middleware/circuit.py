@@ -10,12 +10,17 @@ from typing import Any, Protocol, final
 
 from daglite.core.call import Call, Outcome
 from daglite.core.events import CircuitChanged
-from daglite.core.kernel import Completion, Kernel
+from daglite.core.kernel import Cancelled, Completion, Kernel
 from daglite.core.no_waits import no_waits
 from daglite.core.parking import park
 from daglite.core.protocols import Next
 from daglite.core.run import Run
-from daglite.exceptions import BulkheadFullError, CircuitOpenError, RateLimitedError
+from daglite.exceptions import (
+    BulkheadFullError,
+    CircuitOpenError,
+    RateLimitedError,
+    TaskTimeoutError,
+)
 from daglite.policies import CircuitBreaker
 from daglite.state.answers import Permit, Transition
 from daglite.state.shared import LOOK_EVERY, AnyBreaker, SharedBreaker
@@ -108,8 +113,11 @@ class Circuit:
             except _OpenedMeanwhileError:
                 wake(breaker.give_back(leave.permit))
                 continue
-            except BaseException:
-                wake(breaker.give_back(leave.permit))
+            except BaseException as error:
+                if isinstance(error, Cancelled) and call.overdue:
+                    self._record(call, breaker, leave.permit, _cut_off(call))
+                else:
+                    wake(breaker.give_back(leave.permit))
                 raise
             failed = self._record(call, breaker, leave.permit, outcome)
             if not (failed and leave.permit.is_probe and again):
@@ -214,6 +222,14 @@ def _looking(kernel: Kernel, breaker: AnyBreaker) -> Iterator[None]:
         yield
     finally:
         kernel.forget(timers[0])
+
+
+def _cut_off(call: Call) -> Outcome:
+    """How *call*, which is cancelled because its total is over, has ended for the breaker."""
+    started = call.latest.started
+    ran = 0.0 if started is None else call.now() - started
+    error = TaskTimeoutError("its total is over", limit=ran, elapsed=ran, kind="total")
+    return Outcome(error=error, started=started, ran=ran)
 
 
 def _refused(breaker: AnyBreaker, answer: float, call: Call) -> CircuitOpenError:

@@ -8,6 +8,8 @@ import pytest
 
 from daglite import (
     CircuitBreaker,
+    Hedge,
+    MapPolicy,
     RateLimit,
     RetryPolicy,
     TimeoutPolicy,
@@ -15,7 +17,7 @@ from daglite import (
     find_backend,
     task,
 )
-from daglite.callbacks import AttemptFailed, CallParked, CircuitChanged
+from daglite.callbacks import AttemptFailed, CallHedged, CallParked, CircuitChanged
 from daglite.core.call import Call
 from daglite.exceptions import CircuitOpenError, PolicyError
 from daglite.testing import Fails, Hangs, Takes
@@ -212,3 +214,93 @@ def test_in_place_and_on_threads(backend: str) -> None:
             [dead.bind(x=i) for i in range(50)], default_backend=backend, on_failure="continue"
         )
     assert 5 <= len(calls) <= 5 + find_backend(backend).slots - 1
+
+
+# -- the total of a call ----------------------------------------------------------
+
+
+def timed(counts: Any, **options: Any) -> Any:
+    """`guarded`, counting so, with a total of 5 s."""
+    given: dict[str, Any] = {"consecutive": 3, "on_open": "fail", "break_for": 300, **options}
+    return guarded(counts=counts, **given).with_options(
+        timeout=TimeoutPolicy(total=5), map_policy=MapPolicy("collect")
+    )
+
+
+@pytest.mark.parametrize("counts", ["attempt", "call"])
+@pytest.mark.parametrize("hedge", [None, Hedge(4)])
+def test_a_total_is_a_timeout(lab: Lab, counts: Any, hedge: Hedge | None) -> None:
+    """A dependency that hangs opens the circuit, whichever limit ends the calls."""
+    hanging = timed(counts).with_options(hedge=hedge, idempotent=True)
+    lab(hanging.extend(x=range(40)), lambda _: Hangs(), slots=4)
+    assert sum(call.started is not None for call in lab.backend.calls) <= 3 + 4 - 1
+    (opened,) = lab.events.of(CircuitChanged)
+    assert (opened.after, opened.time) == ("open", 5)
+
+
+@pytest.mark.parametrize("counts", ["attempt", "call"])
+def test_a_total_that_is_over_in_a_queue(lab: Lab, counts: Any) -> None:
+    """A call that never started says nothing of the dependency."""
+    other = task(lambda: 0, name="other")
+    calls = [other.bind(), *(timed(counts).bind(x=i) for i in range(9))]
+    with pytest.raises(TimeoutError):
+        lab(calls, {"other": Takes(20, 0)}, slots=1, on_failure="continue")
+    assert circuits(lab) == []
+
+
+@pytest.mark.parametrize(("counts", "needed"), [("attempt", 4), ("call", 3)])
+def test_a_total_that_is_over_between_attempts(lab: Lab, counts: Any, needed: int) -> None:
+    """The call has failed then; no attempt has that hadn't before."""
+    late = timed(counts, consecutive=needed).with_options(
+        retry=RetryPolicy(1, "constant", delay=50, jitter="none"),
+        timeout=TimeoutPolicy(total=50.5),
+    )
+    lab(late.extend(x=range(3)), {"work": Fails(OSError("down"), 1)})
+    assert len(lab.backend.calls) == 3
+    assert circuits(lab) == ([] if counts == "attempt" else [("closed", "open")])
+
+
+@pytest.mark.parametrize(("counts", "opens"), [("attempt", False), ("call", True)])
+def test_a_total_that_is_over_before_a_retry_starts(lab: Lab, counts: Any, opens: bool) -> None:
+    """The call had started, but this attempt hadn't: it waited for a worker."""
+    once = timed(counts, consecutive=1 if opens else 2).with_options(retry=RetryPolicy(1, "none"))
+    other = task(lambda: 0, name="other")
+    script = {"work": [Fails(OSError("down"), 1), Takes(1, 0)], "other": Takes(50, 0)}
+    with pytest.raises(TimeoutError):
+        lab([once.bind(), other.bind()], script, slots=1, on_failure="continue")
+    assert circuits(lab) == ([("closed", "open")] if opens else [])
+    assert lab.starts == [0, 1, None]
+
+
+@pytest.mark.parametrize("counts", ["attempt", "call"])
+def test_a_total_that_is_ignored(lab: Lab, counts: Any) -> None:
+    """`ignore` says which errors count, and a timeout is one."""
+    hanging = timed(counts, ignore=TimeoutError)
+    lab(hanging.extend(x=range(12)), lambda _: Hangs(), slots=4)
+    assert circuits(lab) == []
+    assert lab.clock.now() == 10
+
+
+@pytest.mark.parametrize("counts", ["attempt", "call"])
+def test_a_probe_that_its_total_ends(lab: Lab, counts: Any) -> None:
+    """It has failed: the circuit opens again, and waits for the next one."""
+    down = timed(counts, on_open="park", break_for=10, max_park=100, probe_lease=50)
+    hanging = down.with_options(timeout=TimeoutPolicy(total=5))
+    lab(hanging.extend(x=range(9)), lambda _: Hangs(), slots=3)
+    assert circuits(lab)[:3] == [("closed", "open"), ("open", "half_open"), ("half_open", "open")]
+
+
+@pytest.mark.parametrize("counts", ["attempt", "call"])
+def test_other_cancellations_are_neutral(lab: Lab, counts: Any) -> None:
+    """A run that ends, or a hedge that lost, is no failure, with a total or without."""
+    hedged = timed(counts).with_options(hedge=Hedge(1), idempotent=True)
+    script = lambda call: Hangs() if not call.repeats else Takes(1, 0)  # noqa: E731
+    lab(hedged.extend(x=range(12)), script, slots=24)
+    assert circuits(lab) == []
+    assert len(lab.events.of(CallHedged)) == 12
+    bad = task(lambda: 0, name="bad")
+    scripts = {"bad": Fails(KeyError("bad"), 2), "work": Hangs()}
+    shared = [timed(counts, scope="process", key=f"neutral {counts}").bind(x=i) for i in range(3)]
+    with pytest.raises(KeyError):
+        lab([bad.bind(), *shared], scripts, slots=4)
+    assert circuits(lab) == []
