@@ -37,6 +37,10 @@ class TotalTimeout:
         )
         started = latest.started
         ran = 0.0 if started is None else now - started
+        history = latest.history
+        if history and history[-1].number == latest.attempt:
+            # It had ended by itself, and the call was waiting for the next one.
+            ran = history[-1].ran
         outcome = Outcome(error=error, started=started, ran=ran, worker=latest.worker)
         # The attempt under way; one that has failed by itself is recorded already.
         record_failure(latest, outcome)

@@ -152,3 +152,21 @@ def test_what_is_seen_from_outside(lab: Lab) -> None:
             RETRIED.with_options(around_call=watch).bind(), {"work": [Fails(OSError(), 5), Hangs()]}
         )
     assert seen == [(False, 30, 30, "scripted")]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_is_seen_of_a_total_that_ends_a_back_off(lab: Lab, refused: bool) -> None:
+    """The last attempt has run no longer than until its own end."""
+    seen: list[tuple[Any, ...]] = []
+
+    async def watch(call: Any, call_next: Any) -> Any:
+        outcome = await call_next(call)
+        seen.append((outcome.ok, outcome.started, outcome.ran, outcome.worker))
+        return outcome
+
+    retry = RetryPolicy(9, "constant", delay=25, jitter="none", retry_on_result=lambda x: x == 0)
+    watched = work.with_options(around_call=watch, retry=retry)
+    with pytest.raises(TaskTimeoutError):
+        lab(watched.bind(), {"work": Takes(5, 0) if refused else Fails(OSError(), 5)})
+    assert seen == [(False, 30, 5, "scripted")]
+    assert lab.clock.now() == 60
