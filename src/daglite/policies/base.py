@@ -236,8 +236,8 @@ class Policy(PolicyModel):
     into ``around_call`` or ``around_attempt``.
     """
 
-    # Fields of which a policy has one: whoever gives one says nothing of a weaker layer's other.
-    _alternatives: ClassVar[frozenset[str]] = frozenset()
+    # Fields that mean something together: whoever gives one inherits none of them.
+    _together: ClassVar[frozenset[str]] = frozenset()
 
     # All that the layers of a merged policy gave, if some of it has no part in what came out.
     _layered: Mapping[str, Any] | None = PrivateAttr(default=None)
@@ -249,15 +249,19 @@ class Policy(PolicyModel):
         Raises:
             PolicyError: Together they make no sense.
         """
-        below = weaker._said
-        if not self._alternatives.isdisjoint(self._said):
-            below = {name: below[name] for name in below if name not in self._alternatives}
+        below = self._inherited(weaker._said)
         fields = self._agreed(below, self._said)
         merged = self.model_validate(fields)
         said = {**below, **self._said}
         if fields != said:
             merged._layered = said
         return merged
+
+    def _inherited(self, weaker: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is left of the fields of a *weaker* layer beside these."""
+        if self._together.isdisjoint(self._said):
+            return weaker
+        return {name: weaker[name] for name in weaker if name not in self._together}
 
     @property
     def _said(self) -> Mapping[str, Any]:

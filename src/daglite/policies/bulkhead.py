@@ -47,6 +47,13 @@ class Bulkhead(Policy):
         key: str | None = NOT_GIVEN,
     ) -> None: ...
 
+    def _inherited(self, weaker: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Whoever says how long to wait inherits no queue that nobody may wait in."""
+        kept, said = super()._inherited(weaker), self._said
+        if said.get("max_wait") is None or "max_queue" in said or kept.get("max_queue") != 0:
+            return kept
+        return {name: value for name, value in kept.items() if name != "max_queue"}
+
     @classmethod
     def _without_part(cls, given: Mapping[str, Any]) -> dict[str, tuple[str, object]]:
         if given.get("max_queue") == 0 and given.get("max_wait") is not None:

@@ -71,7 +71,7 @@ class FallbackPolicy(Policy):
             ``func`` is given.
     """
 
-    _alternatives: ClassVar[frozenset[str]] = frozenset({"value", "func"})
+    _together: ClassVar[frozenset[str]] = frozenset({"value", "func"})
 
     value: Annotated[Any, BeforeValidator(_read_value)] = Field(default=None)
     func: Annotated[

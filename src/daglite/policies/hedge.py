@@ -33,7 +33,7 @@ class Hedge(Policy):
             ``quantile`` is given.
     """
 
-    _alternatives: ClassVar[frozenset[str]] = frozenset({"delay", "quantile"})
+    _together: ClassVar[frozenset[str]] = frozenset({"delay", "quantile"})
 
     delay: Duration | None = Field(default=None)
     quantile: Annotated[float, Field(gt=0, lt=1, strict=True, allow_inf_nan=False)] | None = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from daglite.policies.base import (
@@ -37,6 +39,8 @@ class RateLimit(Policy):
     Raises:
         PolicyError: A field is unknown, missing or makes no sense.
     """
+
+    _together: ClassVar[frozenset[str]] = frozenset({"rate", "per", "burst"})
 
     rate: PositiveAmount = Field(description="a number above 0, such as 100 for 100 each second")
     per: PositiveDuration = Field(default=1.0, description="seconds above 0 such as 60 or '1m'")
