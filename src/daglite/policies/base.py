@@ -66,19 +66,27 @@ Duration = Annotated[
 """A field of seconds, from 0."""
 
 
+_SHORTEST = 1e-6
+"""Seconds, below which a clock may not go on, and who asks it again would do so for ever."""
+
+
 def read_positive_duration(value: Any) -> float:
     """
     Read a duration as seconds.
 
     Raises:
-        ValueError: *value* is none, or below 0; 0 is left to the field.
+        ValueError: *value* is none, below 0, or above it by less than a microsecond; 0 is left
+            to the field.
     """
     try:
-        return parse_duration(value)
+        seconds = parse_duration(value)
     except ValueError:
         raise ValueError(
             f"{shown(value)} is not a duration above 0; write {DURATION_FORMS}"
         ) from None
+    if 0 < seconds < _SHORTEST:
+        raise ValueError(f"{shown(value)} is shorter than a microsecond; write {DURATION_FORMS}")
+    return seconds
 
 
 PositiveDuration = Annotated[
@@ -87,7 +95,7 @@ PositiveDuration = Annotated[
     BeforeValidator(read_positive_duration),
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}),
 ]
-"""A field of seconds, above 0."""
+"""A field of seconds, above 0: from a microsecond."""
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 """A field of bytes, from 0."""

@@ -45,6 +45,9 @@ OnOpen = Literal["park", "fail"]
 Counts = Literal["attempt", "call"]
 BreakerMode = Literal["on", "metrics_only", "disabled", "forced_open"]
 
+_MOST_CALLS = 10**6
+"""The longest window of calls, each of which takes a byte."""
+
 _NEEDS_A_RATE = ("min_calls", "window_type", "window")
 
 
@@ -65,7 +68,8 @@ class CircuitBreaker(Policy):
         min_calls: How many the window must hold, from 1, before a rate says something.
         window_type: What the window is: the last calls ("count"), or those of the last seconds
             ("time").
-        window: How long the window is: calls, from 1 and not below ``min_calls``, or seconds.
+        window: How long the window is: calls, from 1 to 10^6 and not below ``min_calls``, or
+            seconds.
         slow_call: Seconds, above 0, from which a call counts as slow; None: none does.
         slow_rate: Share of slow calls in the window, above 0 and up to 1, from which the circuit
             opens.
@@ -94,14 +98,16 @@ class CircuitBreaker(Policy):
         default=0.5, description="a share above 0, up to 1, such as 0.5, or None for no such rule"
     )
     consecutive: PositiveCount | None = Field(
-        default=None, description="a whole number from 1, or None for no such rule"
+        default=None, description="a whole number from 1 to 10^9, or None for no such rule"
     )
-    min_calls: PositiveCount = Field(default=10, description="a whole number from 1")
+    min_calls: PositiveCount = Field(default=10, description="a whole number from 1 to 10^9")
     window_type: WindowType = Field(default="count", description="'count' or 'time'")
     window: Annotated[
         int | float,
         WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}),
-    ] = Field(default=100, gt=0, description="above 0, such as 100 calls, or '5m' of time")
+    ] = Field(
+        default=100, gt=0, description="above 0, such as 100 calls (10^6 at most), or '5m' of time"
+    )
     slow_call: PositiveDuration | None = Field(
         default=None, description="seconds above 0 such as 2 or '2s', or None"
     )
@@ -113,7 +119,7 @@ class CircuitBreaker(Policy):
     max_break: PositiveDuration = Field(
         default=600.0, description="seconds above 0 such as 600 or '10m'"
     )
-    probes: PositiveCount = Field(default=1, description="a whole number from 1")
+    probes: PositiveCount = Field(default=1, description="a whole number from 1 to 10^9")
     probe_lease: PositiveDuration | None = Field(
         default=None, description="seconds above 0 such as 60 or '1m', or None"
     )
@@ -187,6 +193,11 @@ class CircuitBreaker(Policy):
         kind = info.data.get("window_type")
         if kind == "time":
             return read_positive_duration(value)
+        if isinstance(value, int) and value > _MOST_CALLS:
+            raise ValueError(
+                f"{shown(value)} calls are too many; write 10^6 at most, or give "
+                f"window_type='time' for a duration"
+            )
         if kind == "count" and (not isinstance(value, int) or isinstance(value, bool)):
             raise ValueError(
                 f"{shown(value)} is not a whole number of calls from 1; write one such as 100, or "

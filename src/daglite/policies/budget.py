@@ -14,7 +14,8 @@ from daglite.policies.base import (
     Seconds,
     typed_init,
 )
-from daglite.policies.fields import KEY_WANTED, Amount, Key, Scope, ShareFrom0
+from daglite.policies.code import shown
+from daglite.policies.fields import KEY_WANTED, TEN_YEARS, Key, Rate, Scope, ShareFrom0
 
 __all__ = ["OnExhausted", "RetryBudget"]
 
@@ -32,7 +33,8 @@ class RetryBudget(Policy):
 
     Attributes:
         ratio: Retries allowed for each first call in the window, from 0 to 1.
-        min_per_second: Retries allowed each second whatever the first calls, from 0.
+        min_per_second: Retries allowed each second whatever the first calls: 0, or from one in ten
+            years to 10^9.
         window: Seconds over which both are counted, above 0.
         on_exhausted: What becomes of a retry that the budget doesn't allow: it waits until it
             does ("pace"), or the call fails ("fail").
@@ -45,7 +47,7 @@ class RetryBudget(Policy):
     """
 
     ratio: ShareFrom0 = Field(default=0.2, description="a share from 0 to 1 such as 0.2")
-    min_per_second: Amount = Field(default=1.0, description="a number from 0")
+    min_per_second: Rate = Field(default=1.0, description="a number from 0 to 10^9")
     window: PositiveDuration = Field(
         default=10.0, description="seconds above 0 such as 10 or '10s'"
     )
@@ -71,5 +73,10 @@ class RetryBudget(Policy):
             raise ValueError(
                 "ratio and min_per_second are both 0, so that no retry can ever start; raise one "
                 "of them, or write max_retries=0"
+            )
+        if 0 < self.min_per_second < 1 / TEN_YEARS:
+            raise ValueError(
+                f"min_per_second: {shown(self.min_per_second)} each second is less than one in ten "
+                f"years; raise it, or write 0"
             )
         return self

@@ -30,9 +30,9 @@ class Bulkhead(Policy):
         PolicyError: A field is unknown, missing or makes no sense.
     """
 
-    max_concurrent: PositiveCount = Field(description="a whole number from 1")
+    max_concurrent: PositiveCount = Field(description="a whole number from 1 to 10^9")
     max_queue: Count | None = Field(
-        default=None, description="a whole number from 0, or None for any number"
+        default=None, description="a whole number from 0 to 10^9, or None for any number"
     )
     max_wait: Duration | None = Field(default=None)
     key: Key | None = Field(default=None, description=KEY_WANTED)

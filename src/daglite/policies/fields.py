@@ -12,6 +12,8 @@ from daglite.policies.code import read_types, shown
 __all__ = [
     "CODE_SCHEMA",
     "KEY_WANTED",
+    "MOST",
+    "TEN_YEARS",
     "TYPES_SCHEMA",
     "Amount",
     "Count",
@@ -22,17 +24,27 @@ __all__ = [
     "PositiveAmount",
     "PositiveCount",
     "PositiveSize",
+    "Rate",
     "Scope",
     "Share",
     "ShareFrom0",
     "read_error_types",
 ]
 
-Count = Annotated[int, Field(ge=0, strict=True)]
-"""A whole number from 0."""
+MOST = 10**9
+"""The largest number of calls: more is none, and what is computed with it stays exact."""
 
-PositiveCount = Annotated[int, Field(ge=1, strict=True)]
-"""A whole number from 1."""
+TEN_YEARS = 10 * 365 * 86_400.0
+"""Seconds, in which something that has a rate happens once at least."""
+
+Count = Annotated[int, Field(ge=0, le=MOST, strict=True)]
+"""A whole number from 0 to 10^9."""
+
+PositiveCount = Annotated[int, Field(ge=1, le=MOST, strict=True)]
+"""A whole number from 1 to 10^9."""
+
+Rate = Annotated[float, Field(ge=0, le=MOST, strict=True, allow_inf_nan=False)]
+"""A number each second, from 0 to 10^9."""
 
 Amount = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 """A number from 0."""

@@ -39,7 +39,7 @@ class Hedge(Policy):
     quantile: Annotated[float, Field(gt=0, lt=1, strict=True, allow_inf_nan=False)] | None = Field(
         default=None, description="a share above 0, below 1, such as 0.95, or None"
     )
-    max_hedges: PositiveCount = Field(default=1, description="a whole number from 1")
+    max_hedges: PositiveCount = Field(default=1, description="a whole number from 1 to 10^9")
 
     @typed_init
     def __init__(

@@ -76,10 +76,10 @@ class ResourceLimits(Policy):
         default=None, description="seconds above 0 such as 60 or '1m', or None for no limit"
     )
     max_processes: Count | None = Field(
-        default=None, description="a whole number from 0, or None for no limit"
+        default=None, description="a whole number from 0 to 10^9, or None for no limit"
     )
     max_open_files: PositiveCount | None = Field(
-        default=None, description="a whole number from 1, or None for no limit"
+        default=None, description="a whole number from 1 to 10^9, or None for no limit"
     )
     grow: Factor = Field(default=1.0, description="a number from 1")
     poll_interval: PositiveDuration = Field(

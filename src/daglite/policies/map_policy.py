@@ -42,7 +42,7 @@ class MapPolicy(Policy):
         default=1.0, description="a share from 0 to 1 such as 0.9"
     )
     max_failures: Count | None = Field(
-        default=None, description="a whole number from 0, or None for any number"
+        default=None, description="a whole number from 0 to 10^9, or None for any number"
     )
 
     @typed_init

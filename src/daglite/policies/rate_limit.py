@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
+from daglite._units import format_duration
 from daglite.policies.base import (
     NOT_GIVEN,
     Duration,
@@ -14,7 +16,16 @@ from daglite.policies.base import (
     Seconds,
     typed_init,
 )
-from daglite.policies.fields import KEY_WANTED, Key, PositiveAmount, PositiveCount, Scope
+from daglite.policies.code import shown
+from daglite.policies.fields import (
+    KEY_WANTED,
+    MOST,
+    TEN_YEARS,
+    Key,
+    PositiveAmount,
+    PositiveCount,
+    Scope,
+)
 
 __all__ = ["RateLimit"]
 
@@ -27,7 +38,8 @@ class RateLimit(Policy):
     each minute.
 
     Attributes:
-        rate: How many may start in ``per`` seconds, above 0.
+        rate: How many may start in ``per`` seconds, above 0: one in ten years at least, and at most
+            10^9 each second.
         per: Seconds, above 0.
         burst: How many may start at once after a pause, from 1; 1 spreads them evenly.
         max_wait: The longest that an attempt waits for its turn, from 0; then it fails. None:
@@ -44,7 +56,7 @@ class RateLimit(Policy):
 
     rate: PositiveAmount = Field(description="a number above 0, such as 100 for 100 each second")
     per: PositiveDuration = Field(default=1.0, description="seconds above 0 such as 60 or '1m'")
-    burst: PositiveCount = Field(default=1, description="a whole number from 1")
+    burst: PositiveCount = Field(default=1, description="a whole number from 1 to 10^9")
     max_wait: Duration | None = Field(default=None)
     key: Key | None = Field(default=None, description=KEY_WANTED)
     scope: Scope = Field(default="run", description="'run', 'process' or 'host'")
@@ -60,3 +72,16 @@ class RateLimit(Policy):
         key: str | None = NOT_GIVEN,
         scope: Scope = NOT_GIVEN,
     ) -> None: ...
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        both = f"rate ({shown(self.rate)}) and per ({format_duration(self.per)}) allow"
+        if self.rate * TEN_YEARS < self.per:
+            raise ValueError(
+                f"{both} less than one attempt in ten years; raise rate or shorten per"
+            )
+        if self.rate > self.per * MOST:
+            raise ValueError(
+                f"{both} more than 10^9 attempts each second; lower rate or lengthen per"
+            )
+        return self

@@ -56,7 +56,7 @@ from daglite.policies.conditions import (
     read_predicate,
     read_retry_on,
 )
-from daglite.policies.fields import CODE_SCHEMA, TYPES_SCHEMA
+from daglite.policies.fields import CODE_SCHEMA, TYPES_SCHEMA, Count
 
 __all__ = ["RetryPolicy"]
 
@@ -115,7 +115,7 @@ class RetryPolicy(Policy):
         PolicyError: A field is unknown or makes no sense.
     """
 
-    max_retries: int = Field(default=3, ge=0, strict=True, description="a whole number from 0")
+    max_retries: Count = Field(default=3, description="a whole number from 0 to 10^9")
     backoff: Annotated[
         Backoff,
         PlainValidator(read_backoff),
@@ -142,9 +142,7 @@ class RetryPolicy(Policy):
         PlainValidator(read_predicate),
         WithJsonSchema({"anyOf": [CODE_SCHEMA, {"type": "null"}]}),
     ] = Field(default=None)
-    infrastructure_retries: int = Field(
-        default=3, ge=0, strict=True, description="a whole number from 0"
-    )
+    infrastructure_retries: Count = Field(default=3, description="a whole number from 0 to 10^9")
     max_elapsed: PositiveDuration | None = Field(
         default=None, description="seconds above 0 such as 90 or '90s', or None for no limit"
     )

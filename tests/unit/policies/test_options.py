@@ -59,7 +59,7 @@ def test_options(options, expected):
     [
         ({"retry": True}, "option retry must be a number of retries"),
         ({"retry": "3"}, "option retry must be a number of retries"),
-        ({"retry": -1}, "RetryPolicy.max_retries must be a whole number from 0; given: -1"),
+        ({"retry": -1}, "RetryPolicy.max_retries must be a whole number from 0 to 10.9; given: -1"),
         ({"retry": TimeoutPolicy(3)}, "option retry must be a number of retries"),
         ({"timeout": False}, "option timeout must be seconds"),
         ({"timeout": -1}, "TimeoutPolicy.attempt: -1 is not a duration"),

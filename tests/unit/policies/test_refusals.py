@@ -49,12 +49,17 @@ WAIT = tenacity.wait_fixed(1)
 
 RETRY = [
     # numbers
-    ({"max_retries": -1}, "max_retries must be a whole number from 0; given: -1"),
-    ({"max_retries": True}, "max_retries must be a whole number from 0; given: True"),
+    ({"max_retries": -1}, r"max_retries must be a whole number from 0 to 10\^9; given: -1"),
+    ({"max_retries": True}, r"max_retries must be a whole number from 0 to 10\^9; given: True"),
     ({"max_retries": 2.0}, "max_retries must be a whole number"),
     ({"max_retries": "3"}, "max_retries must be a whole number"),
     ({"max_retries": None}, "max_retries must be a whole number"),
     ({"max_retries": math.nan}, "max_retries must be a whole number"),
+    (
+        {"max_retries": 10**9 + 1},
+        r"max_retries must be a whole number from 0 to 10\^9; given: 1000",
+    ),
+    ({"infrastructure_retries": 10**400}, r"infrastructure_retries must be .* to 10\^9"),
     ({"infrastructure_retries": -1}, "infrastructure_retries must be a whole number from 0"),
     ({"infrastructure_retries": False}, "infrastructure_retries must be a whole number"),
     ({"factor": 0.5}, "factor must be a number from 1; given: 0.5"),
@@ -77,6 +82,7 @@ RETRY = [
     ({"max_hint": None}, "max_hint: None is not a duration"),
     ({"max_elapsed": 0}, "max_elapsed must be seconds above 0.*given: 0"),
     ({"max_elapsed": -3}, "max_elapsed: -3 is not a duration above 0;"),
+    ({"max_elapsed": 5e-324}, "max_elapsed: 5e-324 is shorter than a microsecond; write seconds"),
     ({"max_elapsed": "1 fortnight"}, "max_elapsed: '1 fortnight' is not a duration"),
     # backoff and jitter
     ({"backoff": "exponentail"}, "backoff: 'exponentail' is no backoff, did you mean 'expon"),
@@ -160,6 +166,8 @@ TIMEOUT = [
     ({"attempt": 0}, "attempt must be seconds above 0.*given: 0"),
     ({"attempt": -1}, "attempt: -1 is not a duration above 0; write seconds such as 30"),
     ({"attempt": True}, "attempt: True is not a duration"),
+    ({"attempt": 9e-7}, "attempt: 9e-07 is shorter than a microsecond; write seconds such as 30"),
+    ({"total": 5e-324}, "total: 5e-324 is shorter than a microsecond"),
     ({"attempt": math.inf}, "attempt: inf is not a duration"),
     ({"attempt": "30 sec"}, "attempt: '30 sec' is not a duration"),
     ({"total": 0}, "total must be seconds above 0"),
@@ -176,7 +184,7 @@ SET = [
     ({"retry": True}, "retry must be a number of retries from 0, a RetryPolicy, or None"),
     ({"retry": "3"}, "retry must be a number of retries"),
     ({"retry": 2.5}, "retry must be a number of retries"),
-    ({"retry": -1}, "RetryPolicy.max_retries must be a whole number from 0; given: -1"),
+    ({"retry": -1}, r"RetryPolicy.max_retries must be a whole number from 0 to 10\^9; given: -1"),
     ({"retry": TimeoutPolicy(3)}, r"retry must be .*given: TimeoutPolicy\(attempt=3.0\)"),
     ({"retry": {"max_retires": 3}}, "RetryPolicy has no field 'max_retires'"),
     ({"timeout": True}, "timeout must be seconds such as 30"),
@@ -198,7 +206,7 @@ SET = [
     ({"rate_limit": "100"}, "rate_limit must be a number above 0"),
     ({"rate_limit": {}}, "RateLimit.rate is missing; give a number above 0"),
     ({"bulkhead": 2.5}, "bulkhead must be a whole number from 1, a Bulkhead, or None"),
-    ({"bulkhead": 0}, "Bulkhead.max_concurrent must be a whole number from 1; given: 0"),
+    ({"bulkhead": 0}, r"Bulkhead.max_concurrent must be a whole number from 1 to 10\^9; given: 0"),
     ({"bulkhead": False}, "bulkhead must be a whole number"),
     ({"fallback": {}}, "FallbackPolicy: neither value nor func is given"),
     ({"map_policy": "skip"}, "map_policy must be a MapPolicy, such as .*skip"),
@@ -234,6 +242,13 @@ BREAKER = [
     ({"window_type": "time", "window": "5 calls"}, "window: '5 calls' is not a duration above 0"),
     ({"window_type": "time", "window": "0s"}, "window must be above 0"),
     ({"window_type": "time", "window": math.inf}, "window: inf is not a duration"),
+    ({"window_type": "time", "window": 5e-324}, "window: 5e-324 is shorter than a microsecond"),
+    ({"window": 10**6 + 1}, r"window: 1000001 calls are too many; write 10\^6 at most, or"),
+    ({"window": 10**12}, "window: 1000000000000 calls are too many"),
+    ({"consecutive": 10**400}, r"consecutive must be a whole number from 1 to 10\^9, or None"),
+    ({"min_calls": 10**10}, r"min_calls must be a whole number from 1 to 10\^9"),
+    ({"probes": 10**400}, r"probes must be a whole number from 1 to 10\^9"),
+    ({"break_for": 5e-324}, "break_for: 5e-324 is shorter than a microsecond"),
     ({"window": 9}, r"window \(9 calls\) is below min_calls \(10\).*raise window or lower min_ca"),
     ({"min_calls": 101}, r"window \(100 calls\) is below min_calls \(101\)"),
     ({"slow_call": 0}, "slow_call must be seconds above 0"),
@@ -271,6 +286,12 @@ BUDGET = [
     ({"ratio": True}, "ratio must be a share from 0 to 1"),
     ({"min_per_second": -1}, "min_per_second must be a number from 0"),
     ({"min_per_second": math.inf}, "min_per_second must be a number from 0"),
+    (
+        {"min_per_second": 5e-324},
+        "min_per_second.* 5e-324 each second is less than one in ten years",
+    ),
+    ({"min_per_second": 1e300}, r"min_per_second must be a number from 0 to 10\^9"),
+    ({"window": 5e-324}, "window: 5e-324 is shorter than a microsecond"),
     ({"ratio": 0, "min_per_second": 0}, "ratio and min_per_second are both 0.*raise one of them"),
     ({"window": 0}, "window must be seconds above 0"),
     ({"on_exhausted": "wait"}, "on_exhausted must be 'pace' or 'fail'"),
@@ -287,6 +308,26 @@ RATE = [
     ({"rate": math.inf}, "rate must be a number above 0"),
     ({"rate": "100/s"}, "rate must be a number above 0"),
     ({"rate": None}, "rate must be a number above 0"),
+    (
+        {"rate": 5e-324},
+        r"rate \(5e-324\) and per \(1s\) allow less than one .* in ten years; raise",
+    ),
+    (
+        {"rate": 1, "per": 4e8},
+        "per .* less than one attempt in ten years; raise rate or shorten per",
+    ),
+    ({"rate": 5e-324, "per": 1e308}, "less than one attempt in ten years"),
+    (
+        {"rate": 2e9},
+        r"rate \(2000000000.0\) and per \(1s\) allow more than 10\^9 attempts each second; low",
+    ),
+    (
+        {"rate": 1e308, "per": 1e-6},
+        r"allow more than 10\^9 attempts each second; lower rate or leng",
+    ),
+    ({"rate": 1, "per": 5e-324}, "per: 5e-324 is shorter than a microsecond"),
+    ({"rate": 10**400}, "rate must be a number above 0"),
+    ({"rate": 1, "burst": 10**400}, r"burst must be a whole number from 1 to 10\^9"),
     ({"rate": 1, "per": 0}, "per must be seconds above 0"),
     ({"rate": 1, "per": "minute"}, "per: 'minute' is not a duration above 0"),
     ({"rate": 1, "burst": 0}, "burst must be a whole number from 1"),
@@ -305,6 +346,11 @@ BULKHEAD = [
     ({"max_concurrent": 2.0}, "max_concurrent must be a whole number"),
     ({"max_concurrent": None}, "max_concurrent must be a whole number"),
     ({"max_concurrent": 1, "max_queue": -1}, "max_queue must be a whole number from 0"),
+    ({"max_concurrent": 10**30}, r"max_concurrent must be a whole number from 1 to 10\^9"),
+    (
+        {"max_concurrent": 1, "max_queue": 10**400},
+        r"max_queue must be a .* from 0 to 10\^9, or None",
+    ),
     ({"max_concurrent": 1, "max_wait": -1}, "max_wait: -1 is not a duration from 0"),
     ({"max_concurrent": 1, "max_queue": 0, "max_wait": 5}, "max_wait=5.0 has no part in max_que"),
     ({"max_concurrent": 1, "scope": "host"}, "has no field 'scope'"),
@@ -337,6 +383,7 @@ HEDGE = [
     ({"quantile": 95}, "quantile must be a share above 0, below 1"),
     ({"quantile": math.nan}, "quantile must be a share above 0, below 1"),
     ({"delay": 1, "max_hedges": 0}, "max_hedges must be a whole number from 1"),
+    ({"delay": 1, "max_hedges": 10**10}, r"max_hedges must be a whole number from 1 to 10\^9"),
 ]
 
 MAP = [
@@ -349,6 +396,7 @@ MAP = [
     ({"on_error": "skip", "min_success_ratio": True}, "min_success_ratio must be a share from 0"),
     ({"on_error": "skip", "max_failures": -1}, "max_failures must be a whole number from 0"),
     ({"on_error": "skip", "max_failures": 0.1}, "max_failures must be a whole number from 0"),
+    ({"on_error": "skip", "max_failures": 10**10}, r"max_failures must be a .* from 0 to 10\^9"),
 ]
 
 CHAOS = [
@@ -378,6 +426,7 @@ LIMITS = [
     ({"max_cpu_time": "1GB"}, "max_cpu_time: '1GB' is not a duration above 0"),
     ({"max_processes": -1}, "max_processes must be a whole number from 0"),
     ({"max_open_files": 0}, "max_open_files must be a whole number from 1"),
+    ({"max_processes": 10**10}, r"max_processes must be a whole number from 0 to 10\^9"),
     ({"max_memory": 1, "grow": 0.5}, "grow must be a number from 1"),
     ({"grow": 2}, "grow=2.0 has no part in max_memory=None; leave grow out or give max_memory"),
     ({"poll_interval": 0}, "poll_interval must be seconds above 0"),
@@ -580,3 +629,23 @@ def test_frozen(policy, name):
 def test_what_has_a_part(fields):
     """Fields that mean something together are accepted."""
     assert RetryPolicy(**fields).model_fields_set == set(fields)
+
+
+def test_a_number_too_long_to_be_written():
+    """It is refused like other large ones."""
+    with pytest.raises(
+        PolicyError, match=r"max_retries must be a whole number from 0 to 10\^9; gi"
+    ):
+        RetryPolicy(10**5000)
+
+
+def test_the_bounds_themselves():
+    """They can be kept: what is allowed is carried out to the last digit."""
+    year = 365 * 86_400
+    assert RateLimit(1, 10 * year).per == RateLimit(0.1, year).per * 10
+    assert RateLimit(10**9).rate == RateLimit(10**3, 1e-6).rate * 10**6
+    assert RateLimit(1, burst=10**9).burst == Bulkhead(10**9).max_concurrent == 10**9
+    assert RetryBudget(0, min_per_second=1 / (10 * year)).min_per_second > 0
+    assert CircuitBreaker(window=10**6).window == 10**6
+    assert RetryPolicy(10**9).max_retries == 10**9
+    assert TimeoutPolicy(1e-6).attempt == 1e-6
