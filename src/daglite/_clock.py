@@ -123,14 +123,19 @@ class VirtualClock:
                 return inbox.get()
             event = self._events[0] if self._events else None
             if event is not None and (until is None or event[0] <= until):
-                heapq.heappop(self._events)
                 self._now = max(self._now, event[0])
-                event[2]()
+                self._do_all_until(event[0])
                 continue
             if until is None:
                 raise RuntimeError("nothing is left that could end this wait: virtual time stops")
             self._now = max(self._now, until)
             return None
+
+    def _do_all_until(self, moment: float) -> None:
+        """Do all that was planned up to *moment*, but not what is planned meanwhile."""
+        events, later = self._events, next(self._order)
+        while events and events[0][0] <= moment and events[0][1] < later:
+            heapq.heappop(events)[2]()
 
 
 def wall_time(clock: Clock) -> float:

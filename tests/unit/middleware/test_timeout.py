@@ -38,6 +38,12 @@ def test_in_time(lab: Lab, seconds: float) -> None:
     assert lab.clock.now() == seconds
 
 
+def test_several_at_the_very_moment(lab: Lab) -> None:
+    """None of them is late because another one was looked at first."""
+    assert lab(work.extend(x=range(8)), {"work": Takes(10, 3)}, slots=4) == [3] * 8
+    assert lab.clock.now() == 20
+
+
 def test_waiting_for_a_place_is_not_counted(lab: Lab) -> None:
     """A call that was queued for long has its whole limit once it runs."""
     assert lab(work.extend(x=range(5)), {"work": Takes(8)}, slots=1) == [0, 1, 2, 3, 4]
