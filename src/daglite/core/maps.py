@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Protocol, final
 
 from daglite.core.call import Call, Outcome
+from daglite.core.current import Interrupted
 from daglite.core.elements import calls_of, number_of_calls
 from daglite.core.events import ElementFailed
 from daglite.core.failures import error_of_call, error_of_node
@@ -94,6 +95,7 @@ class MapRun:
         self._exhausted = False
         self._settled = False
         self._pumping = False
+        self._resumes = False
         self._in_place = step.backend.capabilities.in_place
         self._slots = step.backend.slots
         self._window = self._slots if self._in_place else self._slots * _PER_SLOT
@@ -112,6 +114,7 @@ class MapRun:
 
     def pump(self) -> None:
         """Start elements while there are places."""
+        self._resumes = False
         if self._pumping or (self._calls is None and not self._open()):
             return
         # In place, an element that is begun ends at once, and would ask for the next.
@@ -131,13 +134,21 @@ class MapRun:
             args = self._next()
             if args is not None:
                 self._begin(args)
-        self._engine.resume_map(self)
+        self._resume()
+
+    def _resume(self) -> None:
+        """Have `pump` called soon, once, however many elements have made room."""
+        if not self._resumes:
+            self._resumes = True
+            self._engine.resume_map(self)
 
     def _open(self) -> bool:
         try:
             args, self._args = self._args, ()
             self._calls = calls_of(self.node, args)
-        except Exception as error:
+        except (KeyboardInterrupt, Interrupted):
+            raise
+        except BaseException as error:
             self._fail(error_of_node(self.node, error))
             return False
         return True
@@ -148,7 +159,9 @@ class MapRun:
             return next(self._calls)
         except StopIteration:
             self._exhausted = True
-        except Exception as error:
+        except (KeyboardInterrupt, Interrupted):
+            raise
+        except BaseException as error:
             self._fail(error_of_node(self.node, error))
         return None
 
@@ -182,7 +195,7 @@ class MapRun:
         else:
             return
         if room and not self._settled:
-            self._engine.resume_map(self)
+            self._resume()
 
     # -- ending -------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from daglite import (
 )
 from daglite.callbacks import (
     AttemptFailed,
+    CallParked,
     ElementFailed,
     MapProgress,
     NodeCompleted,
@@ -238,6 +239,38 @@ def test_a_source_that_is_none(lab: Lab) -> None:
         lab(five.bind().map(work))
 
 
+class Leaving:
+    """A source that ends the process, it thinks."""
+
+    def __init__(self, error: BaseException, at_once: bool) -> None:
+        self.error = error
+        self.at_once = at_once
+
+    def __iter__(self) -> Iterator[int]:
+        if self.at_once:
+            raise self.error
+        return self.elements()
+
+    def elements(self) -> Iterator[int]:
+        yield 1
+        raise self.error
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("backend", ["sequential", "threading"])
+@pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"map_policy": MapPolicy("skip")}])
+def test_a_source_that_leaves(backend: str, options: dict[str, Any], at_once: bool) -> None:
+    """A `SystemExit` of a source fails the map like one of a call; a Ctrl-C is the user's."""
+    made = task(lambda x: x, name="work", **options)
+    source = task(lambda error, at_once: Leaving(error, at_once), name="source")
+    left = source.bind(error=SystemExit(3), at_once=at_once).map(made)
+    with pytest.raises(ExecutionError, match="'work' failed: SystemExit: 3"):
+        evaluate(left, default_backend=backend, on_failure="continue")
+    ended = source.bind(error=KeyboardInterrupt(), at_once=at_once).map(made)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(ended, default_backend=backend, on_failure="continue")
+
+
 def test_lengths_that_differ(lab: Lab) -> None:
     """Of iterators it is found when one of them ends."""
     pair = task(lambda x, y: (x, y), name="pair")
@@ -272,6 +305,29 @@ def test_too_many_parked_elements(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> 
             for c in lab.backend.calls
         )
         assert parked <= 10 + 2 * 2 + 1
+
+
+def test_many_that_make_room_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map is looked at once for all of them."""
+    looks: list[int] = []
+    pump = maps.MapRun.pump
+
+    def look(self: maps.MapRun) -> None:
+        looks.append(1)
+        pump(self)
+
+    monkeypatch.setattr(maps.MapRun, "pump", look)
+    flaky = work.with_options(
+        retry=RETRY, circuit_breaker=CircuitBreaker(consecutive=1, break_for=100)
+    )
+
+    def script(call: Call) -> Any:
+        return Fails(OSError(), 1) if call.element == 0 and call.attempt == 1 else Takes(2, 0)
+
+    lab(flaky.extend(x=range(400)), script, slots=50)
+    parked = [event for event in lab.events.of(CallParked) if event.reason == "circuit breaker"]
+    assert len(parked) > 300
+    assert len(looks) < 200
 
 
 def test_a_parked_element_of_a_failed_map(lab: Lab) -> None:
