@@ -17,6 +17,9 @@ from daglite.policies.timeout import Expiry
 
 __all__ = ["Call", "Outcome", "Target", "called"]
 
+_ROUNDING = 1e-6
+"""Seconds that a limit may come too early by, as moments are rounded."""
+
 
 def called(body: Callable[..., Any], args: Sequence[Any], kwnames: tuple[str, ...]) -> Any:
     """Call *body* with *args*, of which the last ones go to the parameters in *kwnames*."""
@@ -198,7 +201,7 @@ class Call:
     def overdue(self) -> bool:
         """Whether its total is over, and it had started, in this attempt or in a later one."""
         left = self.remaining()
-        if left is None or left > 0:
+        if left is None or left > _ROUNDING:
             return False
         ended = (record for record in self.history if record.number >= self.attempt)
         return self.latest.started is not None or any(r.started is not None for r in ended)

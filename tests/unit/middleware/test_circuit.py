@@ -238,6 +238,18 @@ def test_a_total_is_a_timeout(lab: Lab, counts: Any, hedge: Hedge | None) -> Non
     assert (opened.after, opened.time) == ("open", 5)
 
 
+def test_a_total_is_a_timeout_whenever_it_begins(lab: Lab) -> None:
+    """Moments that are no round numbers are rounded, and yet it is over when it is."""
+    late = task(lambda x: x, name="late")
+    for number in range(50):
+        lab.events.events.clear()
+        hanging = timed("attempt", consecutive=1).with_options(timeout=TimeoutPolicy(total=0.7))
+        expr = [hanging.with_options(map_policy=None).bind(x=late.bind(x=1))]
+        with pytest.raises(TimeoutError):
+            lab(expr, {"late": Takes(number / 7 + 0.1, 1), "work": Hangs()})
+        assert circuits(lab) == [("closed", "open")]
+
+
 @pytest.mark.parametrize("counts", ["attempt", "call"])
 def test_a_total_that_is_over_in_a_queue(lab: Lab, counts: Any) -> None:
     """A call that never started says nothing of the dependency."""
