@@ -266,11 +266,10 @@ class MapRun:
             # The elements that won't be started can go.
             self._calls, self._args = iter(()), ()
             self._engine.fail(error, self._frame, element)
-            if not self._engine.run.stopped:
-                self._drop()
+            self._drop()
 
     def _drop(self) -> None:
-        """End what is under way, while the rest of the graph goes on."""
+        """End what is under way: at once, as the rest of the graph may go on."""
         kernel, backend = self._engine.run.kernel, self.step.backend
         for activity in self._activities:
             kernel.cancel(activity)
