@@ -1,7 +1,8 @@
 """
 How long one call of a task can take at most, as its policies say.
 
-    call = attempts × (waits for leave + run) + back-off + hints, at most total + grace
+    call = attempts × (wait for the circuit + probes × (waits for leave + run)) + back-off + hints,
+           at most total + grace
 
 What a call waits for a free worker stands beside that: it depends on the graph, and the total
 alone limits it.  The overhead of daglite and of the system isn't counted.
@@ -90,11 +91,14 @@ class Wait:
             "around_attempt".
         each: Whether each attempt can wait so long, or the call as a whole.
         bound: How long.
+        again: Whether an attempt can wait so long each time that its breaker has it run as a
+            probe; else once over all of them.
     """
 
     what: str
     each: Literal["attempt", "call"]
     bound: Bound
+    again: bool = False
 
 
 @final
@@ -141,7 +145,10 @@ def bounds_of(policies: PolicySet) -> CallBounds:
     hinted = _sum_of_waits(retry, _hinted)
     # A hedge is made while a call before it still runs, so they are as if one after the other.
     calls = 1 if policies.hedge is None else 1 + policies.hedge.max_hedges
-    once = run.plus(total_of(wait.bound for wait in waits if wait.each == "attempt")).times(calls)
+    ran = run.plus(total_of(w.bound for w in waits if w.each == "attempt" and w.again))
+    once = ran.times(1 + _repeated_probes(breaker))
+    once = once.plus(total_of(w.bound for w in waits if w.each == "attempt" and not w.again))
+    once = once.times(calls)
     call = once.times(attempts).plus(Bound(max(back_off, hinted)))
     call = call.plus(total_of(w.bound for w in waits if w.what == "retry budget"))
     if retry is not None and retry.max_elapsed is not None:
@@ -150,7 +157,7 @@ def bounds_of(policies: PolicySet) -> CallBounds:
     outside = [w for w in waits if w.each == "call" and w.what == "circuit breaker"]
     call = call.plus(total_of(wait.bound for wait in outside))
     again = _repeats(waits, "around_attempt")
-    work = run.plus(_repeated_probes(breaker, run)).plus(again).times(attempts * calls)
+    work = run.times(1 + _repeated_probes(breaker)).plus(again).times(attempts * calls)
     if timeout is not None and timeout.total is not None:
         whole = Bound(timeout.total + timeout.grace)
         call, work = call.cut(whole), work.cut(whole)
@@ -219,9 +226,9 @@ def _waits_of(policies: PolicySet, breaker: CircuitBreaker | None) -> Iterable[W
     if policies.around_attempt:
         yield Wait("around_attempt", "attempt", _by(policies.around_attempt, "around_attempt"))
     if rate is not None:
-        yield Wait("rate limit", "attempt", _limited(rate.max_wait, "rate limit"))
+        yield Wait("rate limit", "attempt", _limited(rate.max_wait, "rate limit"), again=True)
     if bulkhead is not None and bulkhead.max_queue != 0:
-        yield Wait("bulkhead", "attempt", _limited(bulkhead.max_wait, "bulkhead"))
+        yield Wait("bulkhead", "attempt", _limited(bulkhead.max_wait, "bulkhead"), again=True)
 
 
 def _limited(seconds: float | None, what: str) -> Bound:
@@ -251,13 +258,11 @@ def _repeats(waits: Iterable[Wait], slot: str) -> Bound:
     return total_of(w.bound for w in waits if w.what == slot and w.bound.unbounded)
 
 
-def _repeated_probes(breaker: CircuitBreaker | None, run: Bound) -> Bound:
-    """Runs that cost a call no attempt: probes of its breaker that failed."""
-    parks = breaker is not None and breaker.counts == "attempt" and breaker.on_open == "park"
-    if breaker is None or not parks:
-        return Bound(0.0)
-    rounds = math.floor(breaker.max_park / breaker.break_for) + 1
-    return run.times(rounds * breaker.probes).cut(Bound(breaker.max_park))
+def _repeated_probes(breaker: CircuitBreaker | None) -> int:
+    """Runs that cost an attempt nothing: probes of its breaker that failed."""
+    if breaker is None or breaker.counts != "attempt" or breaker.on_open != "park":
+        return 0
+    return 0 if breaker.mode == "forced_open" else breaker.most_probes
 
 
 def _notes_of(policies: PolicySet) -> Iterable[str]:

@@ -220,6 +220,13 @@ class ScriptedBackend:
             self._soon(self._fill)
 
     def _start(self, call: Call) -> None:
+        if not call.may_start():
+            # It will come again, and is no attempt before that.
+            done, record = self._running[call], self._records[call]
+            self.calls = [each for each in self.calls if each is not record]
+            self._settle(call)
+            done(call, Outcome.turned_away())
+            return
         now = self._clock.now()
         call.started = self._records[call].started = now
         call.worker = self.name

@@ -69,7 +69,7 @@ def probe(directory: Path, seconds: str) -> Any:
 
 
 def turns(directory: Path, seconds: str) -> Any:
-    """Take turns and wait for them; tell the moment of each."""
+    """Take tokens as there are some; tell the moment of each."""
     looks, taken = [0.0], []
 
     def times() -> tuple[float, float]:
@@ -81,9 +81,10 @@ def turns(directory: Path, seconds: str) -> Any:
     together(directory, "begin")
     end = time.monotonic() + float(seconds)
     while time.monotonic() < end:
-        wait = mine.reserve(0).wait
-        # From the moment at which it had the file, however long it has waited for it.
-        taken.append(looks[0] + wait)
+        wait = mine.take(0)
+        if not wait:
+            # The moment at which it had the file, however long it has waited for it.
+            taken.append(looks[0])
         time.sleep(wait)
     return taken
 

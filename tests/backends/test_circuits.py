@@ -8,7 +8,16 @@ from collections.abc import Callable
 
 import pytest
 
-from daglite import Bulkhead, CircuitBreaker, RateLimit, RetryPolicy, ThreadBackend, evaluate, task
+from daglite import (
+    Bulkhead,
+    CircuitBreaker,
+    MapPolicy,
+    RateLimit,
+    RetryPolicy,
+    ThreadBackend,
+    evaluate,
+    task,
+)
 from daglite.exceptions import CircuitOpenError
 from tests.backends.journal import WAIT
 
@@ -81,6 +90,59 @@ def test_two_runs_share_a_rate() -> None:
     assert len(starts) == 20
     # The last of twenty turns of 10 ms.
     assert max(starts) - min(starts) >= 0.19 - 0.02
+
+
+@pytest.mark.parametrize("on_open", ["park", "fail"])
+@pytest.mark.parametrize("runs", [2, 6])
+def test_a_dead_dependency_sees_few_calls_of_all_runs(runs: int, on_open: str) -> None:
+    """However many runs share the circuit and the workers: threshold + W - 1."""
+    backend = ThreadBackend(4)
+    calls: list[int] = []
+    lock = threading.Lock()
+
+    def dead(x: int) -> int:
+        with lock:
+            calls.append(x)
+        time.sleep(0.002)
+        raise OSError("down")
+
+    key = f"dead in {runs} runs, {on_open}"
+    parks = {"max_park": 0.2} if on_open == "park" else {}
+    breaker = CircuitBreaker(
+        key, consecutive=5, break_for=30, scope="process", on_open=on_open, **parks
+    )
+    guarded = task(dead, circuit_breaker=breaker, map_policy=MapPolicy("collect"))
+    together([lambda: evaluate(guarded.extend(x=range(40)), default_backend=backend)] * runs)
+    assert 5 <= len(calls) <= 5 + 4 - 1
+    backend.close()
+
+
+def test_a_rate_holds_for_starts_over_runs_on_busy_workers() -> None:
+    """In no window are there more than it allows, though calls queued behind others' work."""
+    backend = ThreadBackend(3)
+    limit = RateLimit(100, burst=2, key="starts", scope="process")
+    starts: list[float] = []
+
+    @task(rate_limit=limit)
+    def call(x: int) -> int:
+        starts.append(time.monotonic())
+        return x
+
+    @task
+    def busy(x: int) -> None:
+        time.sleep(0.08)
+
+    both = [busy.extend(x=range(3)), call.extend(x=range(8))]
+    together([lambda: evaluate(both, default_backend=backend)] * 3)
+    starts.sort()
+    assert len(starts) == 24
+    # The moment of the start is taken a little after the token is.
+    late = 0.004
+    for number in range(2, 24):
+        for first in range(24 - number):
+            window = starts[first + number] - starts[first] + late
+            assert number + 1 <= 100 * window + 2
+    backend.close()
 
 
 def together(runs: list[Callable[[], object]]) -> None:

@@ -18,7 +18,7 @@ from daglite import (
     evaluate,
 )
 from daglite._clock import SystemClock
-from daglite.core.call import Call, Target
+from daglite.core.call import Admit, Call, Target
 from daglite.core.kernel import Kernel
 from daglite.core.run import Listeners, Run
 from daglite.exceptions import BackendError, TaskTimeoutError
@@ -35,10 +35,17 @@ class Desk:
         self.run = Run("direct", Kernel(SystemClock()), Listeners(()), seed="direct")
         self._outcomes: SimpleQueue[tuple[Call, Outcome]] = SimpleQueue()
 
-    def submit(self, made: Any, *args: Any, on_expiry: Expiry | None = None) -> Call:
+    def submit(
+        self,
+        made: Any,
+        *args: Any,
+        on_expiry: Expiry | None = None,
+        admit: Admit | None = None,
+    ) -> Call:
         """A call that may be ended, so that it never runs on this thread."""
         target = Target(made.name, made.func, timed=True, on_expiry=on_expiry)
         call = Call(self.run, target, 0, 0, None, args, ())
+        call.admit = admit
         self.backend.submit(call, lambda call, outcome: self._outcomes.put((call, outcome)))
         return call
 
@@ -92,6 +99,51 @@ def test_a_call_that_fails(desk: Desk) -> None:
     assert outcome.started == call.started is not None
     assert outcome.worker == call.worker is not None
     desk.assert_works()
+
+
+class Doorkeeper:
+    """Lets a call start, or not, and notes when it was asked."""
+
+    def __init__(self, *answers: bool) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.answers.pop(0) if self.answers else True
+
+    def ended(self, outcome: Outcome) -> None:
+        raise AssertionError("that is for who takes the outcome")
+
+
+def test_a_call_that_is_turned_away(desk: Desk, journal: Journal) -> None:
+    """It isn't run, and its worker takes others; sent again, it is asked for again."""
+    keeper = Doorkeeper(False)
+    away = desk.submit(noted, journal, 1, admit=keeper)
+    outcome = desk.outcome_of(away)
+    assert (outcome.away, outcome.started, away.started) == (True, None, None)
+    assert journal.notes == []
+    desk.assert_works()
+    desk.backend.submit(away, lambda call, outcome: desk._outcomes.put((call, outcome)))
+    assert not desk.outcome_of(away).away
+    assert journal.notes == ["1"]
+    assert keeper.asked == 2
+
+
+def test_a_call_is_asked_for_when_a_worker_is_free(desk: Desk, journal: Journal) -> None:
+    """Not before, and not if it isn't wanted any more."""
+    running = desk.fill(journal)
+    keeper = Doorkeeper()
+    waits = desk.submit(noted, journal, 1, admit=keeper)
+    dropped = desk.submit(noted, journal, 2, admit=Doorkeeper())
+    desk.backend.cancel(dropped)
+    assert keeper.asked == 0
+    journal.open()
+    ended = [desk._outcomes.get(timeout=WAIT)[0] for _ in [*running, waits]]
+    assert set(ended) == {*running, waits}
+    assert keeper.asked == 1
+    desk.assert_works()
+    assert dropped.admit.asked == 0  # type: ignore[union-attr]
 
 
 def test_a_call_that_runs(desk: Desk, journal: Journal) -> None:

@@ -207,6 +207,11 @@ class ThreadPool:
                     return
                 continue
             call, done = item
+            # Before this worker shows itself: nothing may interrupt what is decided there.
+            if not (call.admit is None or call.cancelled or call.run.stopped or call.admit()):
+                done(call, Outcome.turned_away())
+                del item, call, done
+                continue
             # In this order: see the head of this file.
             worker.call = call
             call.place = worker

@@ -24,6 +24,7 @@ from daglite.core.events import (
     NodeCompleted,
     NodeFailed,
     NodeStarted,
+    ProbeFailed,
     RunFinished,
     RunStarted,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "NodeCompleted",
     "NodeFailed",
     "NodeStarted",
+    "ProbeFailed",
     "ProgressBar",
     "RunFinished",
     "RunStarted",

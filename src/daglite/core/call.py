@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from daglite._clock import wall_time
 from daglite.core.no_waits import no_waits
@@ -15,7 +15,7 @@ from daglite.core.run import Run
 from daglite.exceptions import AttemptRecord, PolicyError
 from daglite.policies.timeout import Expiry
 
-__all__ = ["Call", "Outcome", "Target", "called"]
+__all__ = ["Admit", "Call", "Outcome", "Target", "called"]
 
 _ROUNDING = 1e-6
 """Seconds that a limit may come too early by, as moments are rounded."""
@@ -61,6 +61,22 @@ class Target:
         self.grace = grace
 
 
+class Admit(Protocol):
+    """Has the last word on one call: whether it starts, in the moment when it would."""
+
+    def __call__(self) -> bool:
+        """
+        Whether the call may start here and now; once it may, the answer stays.
+
+        From any thread; it neither waits nor raises.
+        """
+        ...
+
+    def ended(self, outcome: Outcome) -> None:
+        """The call has ended, on the thread that tells of it, before its worker takes another."""
+        ...
+
+
 @final
 class Call:
     """
@@ -86,6 +102,8 @@ class Call:
     """
 
     # What only some calls have stands on the class: a call is made for each node.
+    admit: Admit | None = None
+    """Asked in the moment when the function would start, which it only does on True."""
     attempt = 1
     begun = False
     """It was started before the chain was entered, which waits for it."""
@@ -107,7 +125,11 @@ class Call:
     results: list[Any] | None = None
     """Results so far of a map that runs straight: their number is the element."""
     stack: str | None = None
+    start_by: float | None = None
+    """The last moment at which it may start, on the kernel's clock; None: any will do."""
     started: float | None = None
+    struck = False
+    """Chaos has told that it struck it."""
     successor: Call | None = None
     """The next attempt, once there is one."""
     waited = 0.0
@@ -171,6 +193,7 @@ class Call:
         call.attempt = self.attempt
         call.repeats = self.repeats + 1
         call.expires = self.expires
+        call.start_by = self.start_by
         call._history = self.history
         call.waited = self.waited
         return call
@@ -242,6 +265,14 @@ class Call:
         else:
             await park(self, seconds, reason)
 
+    def may_start(self) -> bool:
+        """
+        Whether it may start here and now, as a backend has to ask right before it runs it.
+
+        If not, what the backend hands back is `Outcome.turned_away`.
+        """
+        return self.admit is None or self.admit()
+
     def invoke(self) -> Any:
         """Run the function here and now."""
         return called(self.target.body, self.args, self.kwnames)
@@ -259,9 +290,14 @@ class Outcome:
         ran: Seconds that it ran.
         worker: Name of the thread or process.
         note: Why nothing more was tried, where that isn't obvious.
+        away: The call wasn't started, since `Call.may_start` said no: it is no attempt.
+        too_late: The call wasn't started, since that can't be by `Call.start_by`; the note says
+            what held it up.
     """
 
+    away = False
     note: str | None = None
+    too_late = False
 
     def __init__(
         self,
@@ -276,6 +312,13 @@ class Outcome:
         self.started = started
         self.ran = ran
         self.worker = worker
+
+    @classmethod
+    def turned_away(cls) -> Outcome:
+        """The outcome of a call that mustn't start now; whoever sent it sends it again."""
+        outcome = cls()
+        outcome.away = True
+        return outcome
 
     @classmethod
     def of_failure(cls, error: BaseException, started: float | None, ended: float) -> Outcome:

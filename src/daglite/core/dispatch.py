@@ -21,7 +21,13 @@ __all__ = ["Dispatch", "run_here"]
 
 
 def run_here(call: Call) -> Outcome:
-    """Run *call* on this thread. A `KeyboardInterrupt` is the user's, and flies on."""
+    """
+    Run *call* on this thread, if it may start now.
+
+    A `KeyboardInterrupt` is the user's, and flies on.
+    """
+    if call.admit is not None and not call.admit():
+        return Outcome.turned_away()
     kernel = call.run.kernel
     call.started = started = kernel.now()
     outcome = Outcome(started=started)
@@ -135,7 +141,11 @@ class Dispatch:
 
 def _post(call: Call, outcome: Outcome) -> None:
     """From the thread that ran *call*."""
+    admit = call.admit
     call.run.kernel.post(_arrived, call, outcome)
+    # After that: what a circuit refuses because of this failure arrives later than it.
+    if admit is not None and not outcome.away:
+        admit.ended(outcome)
 
 
 def _arrived(call: Call, outcome: Outcome) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "NodeCompleted",
     "NodeFailed",
     "NodeStarted",
+    "ProbeFailed",
     "RunFinished",
     "RunStarted",
 ]
@@ -221,6 +222,35 @@ class AttemptFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeFailed(Event):
+    """
+    A call that a circuit breaker let through as a probe failed, and is parked again.
+
+    It is no attempt of the task: the breaker asked for it.
+
+    Attributes:
+        node_id: The node.
+        node_name: The name of its task.
+        element: Index of the element in its map, from 0; None: not a map.
+        attempt: The attempt that it will be when the circuit lets it, from 1.
+        error: What it raised, or what else went wrong.
+        ran: Seconds that it ran.
+    """
+
+    node_id: int
+    node_name: str
+    element: int | None
+    attempt: int
+    error: BaseException
+    ran: float
+
+    def __str__(self) -> str:
+        subject = _subject(self.node_name, self.element)
+        after = f"after {format_duration(self.ran)}"
+        return f"{subject} failed as a probe {after}: {describe(self.error)}"
+
+
+@dataclass(frozen=True, slots=True)
 class CallParked(Event):
     """
     A call waits, and holds no thread and no worker meanwhile.
@@ -230,7 +260,8 @@ class CallParked(Event):
         node_name: The name of its task.
         element: Index of the element in its map, from 0; None: not a map.
         attempt: The attempt that it had reached, from 1.
-        seconds: How long it is going to wait at most; ``inf``: until something happens.
+        seconds: How long it is going to wait, as far as is known; ``inf``: until something
+            happens.
         reason: What for: "retry", "retry budget", "circuit breaker", "rate limit", "bulkhead",
             "chaos".
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
+from itertools import count
 from typing import final
 
 from daglite.core.kernel import Cancelled, Completion, Kernel
@@ -16,32 +17,55 @@ class Lane:
     Places to run, first come, first served: the caller's thread, or the workers of a backend.
 
     A call with a timeout runs on a helper thread, but keeps its place all the same.
+
+    Attributes:
+        free: Places that nobody has.
+        waiting: How many wait for one.
     """
 
-    __slots__ = ("_waiting", "free")
+    __slots__ = ("_line", "_numbers", "free", "waiting")
 
     def __init__(self, places: int = 1) -> None:
         self.free = places
-        self._waiting: deque[Completion[None]] = deque()
+        self.waiting = 0
+        self._numbers = count()
+        self._line: list[tuple[int, Completion[bool]]] = []
 
-    async def enter(self, kernel: Kernel) -> None:
+    async def enter(self, kernel: Kernel, number: int | None = None) -> int:
+        """
+        Wait for a place.
+
+        Args:
+            kernel: Whose activity waits.
+            number: What was returned to the same call when it last entered: it goes before all
+                that came after it.  None: it comes for the first time.
+        """
+        if number is None:
+            number = next(self._numbers)
         if self.free:
             self.free -= 1
-            return
-        turn: Completion[None] = Completion(kernel)
-        self._waiting.append(turn)
+            return number
+        turn: Completion[bool] = Completion(kernel)
+        heapq.heappush(self._line, (number, turn))
+        self.waiting += 1
         try:
             await turn
         except Cancelled:
             if turn.done:
                 self.leave()
             else:
-                self._waiting.remove(turn)
+                # Whoever gives a place on passes it by.
+                turn.set(False)
+                self.waiting -= 1
             raise
+        return number
 
     def leave(self) -> None:
         """Give the place to the next in line, or free it."""
-        if self._waiting:
-            self._waiting.popleft().set(None)
-        else:
-            self.free += 1
+        while self._line:
+            turn = heapq.heappop(self._line)[1]
+            if not turn.done:
+                self.waiting -= 1
+                turn.set(True)
+                return
+        self.free += 1

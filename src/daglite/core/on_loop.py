@@ -205,6 +205,8 @@ class OnLoop:
 
     async def make(self, call: Call) -> Outcome:
         """Make *call*; on the kernel, as all of the chain."""
+        if not (call.begun or call.may_start()):
+            return Outcome.turned_away()
         if not call.target.timed:
             arrival: Completion[Outcome] = Completion(self.kernel)
             self._asked = call, arrival

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Protocol
+from typing import Protocol, final
 
 from daglite.core.events import CallParked
 from daglite.core.kernel import Completion, Kernel
 from daglite.core.run import Run
 
-__all__ = ["Crowd", "park"]
+__all__ = ["Bell", "Crowd", "Parked", "park"]
 
 
 class Crowd(Protocol):
@@ -35,7 +35,11 @@ class _Waiting(Protocol):
 
 
 async def park(
-    call: _Waiting, seconds: float, reason: str, awaited: Completion[bool] | None = None
+    call: _Waiting,
+    seconds: float,
+    reason: str,
+    awaited: Completion[bool] | None = None,
+    told: bool = False,
 ) -> bool:
     """
     Wait, holding no thread, no worker and no place in a map's window.
@@ -45,6 +49,7 @@ async def park(
         seconds: For how long; ``inf``: until *awaited* comes.
         reason: What for, in a word or two.
         awaited: Ends the wait early when it is set to True.
+        told: It needn't be told, as that was done for the same wait.
 
     Returns:
         Whether *awaited* came.
@@ -55,20 +60,70 @@ async def park(
         await Completion(kernel)
     if seconds <= 0:
         return awaited is not None and awaited.done
-    call.run.emit(
-        CallParked, call.node_id, call.node_name, call.element, call.attempt, seconds, reason
-    )
-    crowd = call.crowd
-    if crowd is not None:
-        crowd.parked(1, reason)
-    try:
+    with Parked(call, seconds, reason, told):
         if awaited is None:
             await kernel.sleep(seconds)
             return False
         return await _first(kernel, awaited, seconds)
-    finally:
-        if crowd is not None:
-            crowd.parked(-1, reason)
+
+
+@final
+class Parked:
+    """
+    While *call* waits in the block, it holds no place in a map's window.
+
+    Args:
+        call: Who waits.
+        seconds: For how long, as far as is known.
+        reason: What for, in a word or two.
+        told: It needn't be told, as that was done for the same wait.
+    """
+
+    __slots__ = ("_crowd", "_reason")
+
+    def __init__(self, call: _Waiting, seconds: float, reason: str, told: bool = False) -> None:
+        self._crowd, self._reason = call.crowd, reason
+        if not told:
+            attempt = call.attempt
+            call.run.emit(
+                CallParked, call.node_id, call.node_name, call.element, attempt, seconds, reason
+            )
+
+    def __enter__(self) -> None:
+        if self._crowd is not None:
+            self._crowd.parked(1, self._reason)
+
+    def __exit__(self, *_: object) -> None:
+        if self._crowd is not None:
+            self._crowd.parked(-1, self._reason)
+
+
+@final
+class Bell:
+    """
+    Wakes one who waits again and again; calling it rings it, from any thread.
+
+    Who waits already is woken, and who doesn't yet won't wait the next time.
+    """
+
+    __slots__ = ("_kernel", "_rung")
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._rung: Completion[bool] = Completion(kernel)
+
+    def __call__(self) -> None:
+        self._kernel.post(self._ring)
+
+    def _ring(self) -> None:
+        self._rung.set(True)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until it is rung, or for *seconds*."""
+        try:
+            await _first(self._kernel, self._rung, seconds)
+        finally:
+            self._rung = Completion(self._kernel)
 
 
 async def _first(kernel: Kernel, awaited: Completion[bool], seconds: float) -> bool:

@@ -75,13 +75,18 @@ class Backend(Protocol):
         Have *call* run, and return at once.
 
         `run_here` runs it on the thread that it is called on.  Whoever runs it in another way
-        sets `Call.started` when the function starts, for its timeout counts from there.
+        asks `Call.may_start` when the worker is free and the function is the next thing to run
+        (where workers are far away: when the call is handed to an idle one).  If it says no,
+        `Outcome.turned_away` goes to *done* and the worker takes another call; it may be the
+        same call again, later.  On yes `Call.started` is set when the function starts, for its
+        timeout counts from there.
 
         Args:
             call: Not to be started any more once ``call.cancelled`` or ``call.run.stopped``.
-            done: Called exactly once with *call* and its outcome, from any thread; it needn't
-                be if the call or its run is cancelled first.  Whatever the function raises is
-                an `Outcome` too: `submit` raises nothing for it.
+            done: Called exactly once with *call* and its outcome, from any thread, before the
+                worker starts another call; it needn't be if the call or its run is cancelled
+                first.  Whatever the function raises is an `Outcome` too: `submit` raises
+                nothing for it.
         """
         ...
 

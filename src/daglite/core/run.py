@@ -76,6 +76,7 @@ class Run:
         states: What policies remember between calls (a `Registry`); None if none of them does.
         of_graph: Whether it runs a graph; else it is one call of a protected function.
         caller: The task's `Call` that such a function was called in; None: in none.
+        heard: Which transitions of circuits were told in this run: (breaker, number).
         on_loop: What makes its calls on an event loop (an `OnLoop`); None: a backend does.
     """
 
@@ -87,6 +88,7 @@ class Run:
         "began",
         "caller",
         "cancelled",
+        "heard",
         "id",
         "kernel",
         "lane",
@@ -108,6 +110,7 @@ class Run:
         self.of_graph = True
         self.caller: Any = None
         self.on_loop: Any = None
+        self.heard: set[tuple[Any, int]] = set()
         self._gates: dict[Any, Lane] = {}
         self.stopped = False
         self.cancelled = False
@@ -116,11 +119,15 @@ class Run:
         self._started: dict[NodeId, float] = {}
         self._told: dict[NodeId, float] = {}
 
-    def gate(self, backend: Any, slots: int) -> Lane:
-        """The workers of *backend*, as places for calls that ask for leave before they start."""
-        gate = self._gates.get(backend)
+    def gate(self, to: Any, places: int) -> Lane:
+        """
+        Where calls of this run line up for something that has *places*.
+
+        Such as the workers of a backend, for calls that ask for leave before they start.
+        """
+        gate = self._gates.get(to)
         if gate is None:
-            gate = self._gates[backend] = Lane(slots)
+            gate = self._gates[to] = Lane(places)
         return gate
 
     def cancel(self) -> None:

@@ -16,7 +16,7 @@ from daglite.core.protocols import Backend, Middleware, Next
 from daglite.exceptions import PolicyError
 from daglite.middleware.admission import Admission
 from daglite.middleware.chaos import FaultInjection
-from daglite.middleware.circuit import Circuit, CircuitOfCalls
+from daglite.middleware.circuit import CircuitOfCalls
 from daglite.middleware.deadline import TotalTimeout
 from daglite.middleware.fallback import Fallback
 from daglite.middleware.hedge import Hedging
@@ -95,14 +95,15 @@ def links_of(
     if policies.hedge is not None:
         links.append(("hedge", Hedging(policies.hedge)))
     links += [("around_attempt", _Checked(each)) for each in policies.around_attempt]
-    circuit = None if breaker is None or of_calls else Circuit(breaker)
+    circuit = None if of_calls else breaker
+    faults = chaos and policies.chaos is not None and policies.chaos.rate > 0
     admits = {"circuit breaker": circuit, "rate limit": rate, "bulkhead": bulkhead}
     if any(each is not None for each in admits.values()):
         name = " + ".join(name for name, each in admits.items() if each is not None)
-        links.append((name, Admission(backend, circuit, rate, bulkhead)))
+        links.append((name, Admission(backend, circuit, rate, bulkhead, early=not faults)))
     if timeout is not None and timeout.attempt is not None:
         links.append(("attempt timeout", AttemptTimeout(timeout.attempt)))
-    if chaos and policies.chaos is not None and policies.chaos.rate > 0:
+    if faults and policies.chaos is not None:
         links.append(("chaos", FaultInjection(policies.chaos)))
     return links
 

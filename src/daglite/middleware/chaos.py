@@ -39,9 +39,14 @@ class FaultInjection:
         if self._draw(call, "struck") >= policy.rate:
             return await call_next(call)
         fault = self._faults[int(self._draw(call, "fault") * len(self._faults))]
-        call.run.emit(
-            FaultInjected, call.node_id, call.node_name, call.element, call.attempt, fault
-        )
+        if fault == "error" and not call.may_start():
+            return Outcome.turned_away()
+        if not call.struck:
+            # Once, however often it is turned away before it starts.
+            call.struck = True
+            call.run.emit(
+                FaultInjected, call.node_id, call.node_name, call.element, call.attempt, fault
+            )
         if fault == "error":
             return self._failed(call)
         if fault == "kill":
@@ -49,7 +54,7 @@ class FaultInjection:
         outcome = await call_next(call)
         if fault == "corrupt":
             return self._corrupted(outcome)
-        return await self._late(call, outcome)
+        return outcome if outcome.away else await self._late(call, outcome)
 
     def _failed(self, call: Call) -> Outcome:
         """Instead of the call: the function isn't run."""
@@ -61,7 +66,7 @@ class FaultInjection:
 
     def _corrupted(self, outcome: Outcome) -> Outcome:
         corrupt = self._policy.corrupt
-        if outcome.error is None and corrupt is not None:
+        if outcome.error is None and not outcome.away and corrupt is not None:
             try:
                 outcome.value = corrupt(outcome.value)
             except Exception as error:
@@ -86,7 +91,9 @@ async def _killed(call: Call, call_next: Next) -> Outcome:
     """Have the backend end the call once it runs; of one that is quicker the result is lost."""
     kernel = call.run.kernel
     with kernel.moving_deadline(partial(_left, call), first=_LOOK_EVERY):
-        await call_next(call)
+        outcome = await call_next(call)
+        if outcome.away:
+            return outcome
     started, now = call.started, kernel.now()
     return Outcome(
         error=WorkerDiedError("chaos killed its worker"),

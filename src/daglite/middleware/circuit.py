@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, Protocol, final
+from typing import final
 
 from daglite.core.call import Call, Outcome
 from daglite.core.events import CircuitChanged
-from daglite.core.kernel import Cancelled, Completion, Kernel
+from daglite.core.kernel import Cancelled, Kernel
 from daglite.core.no_waits import no_waits
-from daglite.core.parking import park
+from daglite.core.parking import Bell, Parked
 from daglite.core.protocols import Next
 from daglite.core.run import Run
 from daglite.exceptions import (
@@ -21,172 +20,173 @@ from daglite.exceptions import (
     RateLimitedError,
     TaskTimeoutError,
 )
+from daglite.middleware.start import Start, wake
 from daglite.policies import CircuitBreaker
 from daglite.state.answers import Permit, Transition
 from daglite.state.shared import LOOK_EVERY, AnyBreaker, SharedBreaker
+from daglite.state.waits import until
 
-__all__ = ["Circuit", "CircuitOfCalls", "Leave", "tell", "wake"]
-
-
-def wake(tokens: Iterable[Hashable | None]) -> None:
-    """Tell those who wait that it may be their turn; a token is a function of no arguments."""
-    for token in tokens:
-        if token is not None:
-            call: Any = token
-            call()
+__all__ = ["Circuit", "CircuitOfCalls", "Waited", "late", "settle_flown", "tell", "wake"]
 
 
-def tell(run: Run, transition: Transition) -> None:
-    """Tell the listeners of *run*, and those who wait, of a transition."""
-    run.emit(
-        CircuitChanged,
-        transition.key,
-        transition.before,
-        transition.after,
-        transition.reason,
-        transition.retry_in,
-    )
-    wake(transition.wake)
-
-
-_HELD_UP = (RateLimitedError, BulkheadFullError)
-"""What ends a call that hasn't started: no news of the other side."""
+def tell(run: Run, transition: Transition | None) -> None:
+    """Tell the listeners of *run*, and those who wait, of a transition; once."""
+    if transition is None:
+        return
+    which = transition.key, transition.generation
+    if which not in run.heard:
+        run.heard.add(which)
+        run.emit(
+            CircuitChanged,
+            transition.key,
+            transition.before,
+            transition.after,
+            transition.reason,
+            transition.retry_in,
+        )
+        wake(transition.wake)
 
 
 @final
-class Leave:
-    """The permit of a call; another one, if the breaker has moved on before the call started."""
+class Waited:
+    """
+    What one attempt has waited for so far.
 
-    __slots__ = ("permit",)
+    Attributes:
+        parked: Seconds at the circuit, over all probes.
+        probes: How often it went as a probe, and failed.
+        turn: Seconds for its turn under the rate limit, since it last ran.
+        place: Seconds for a place of the bulkhead, since it last ran.
+        number: Its number in the line for turns; None: it wasn't in it.
+    """
 
-    def __init__(self, permit: Permit) -> None:
-        self.permit = permit
+    __slots__ = ("_told", "number", "parked", "place", "probes", "turn")
 
+    def __init__(self) -> None:
+        self.parked = 0.0
+        self.probes = 0
+        self.run_again()
 
-class Permitted(Protocol):
-    """What is asked to make the call, once there is a permit."""
+    def run_again(self) -> None:
+        """It ran, and is to run again."""
+        self.turn = self.place = 0.0
+        self.number: int | None = None
+        self._told: tuple[str, ...] = ()
 
-    async def __call__(self, call: Call, *, leave: Leave) -> Outcome: ...
-
-
-class _OpenedMeanwhileError(Exception):
-    """The permit is worth nothing any more, and there is none now."""
+    def told(self, what: str) -> bool:
+        """Whether it was told since it last ran that it waits for *what*; from now on it was."""
+        if what in self._told:
+            return True
+        self._told += (what,)
+        return False
 
 
 @final
 class Circuit:
     """
-    The breaker of a task, as calls go through it.
+    The breaker of a task, as calls wait for it.
 
-    An open one costs no attempt: the call is parked, or refused.  Neither does a failed probe,
-    which the breaker asked for, not the task: its call is parked again.
+    Of each run as many calls as there may be probes ask it when its break is over; the others
+    stand behind them, and go on as those do.
     """
 
     def __init__(self, policy: CircuitBreaker) -> None:
-        self._policy = policy
+        self.policy = policy
 
-    async def through(self, call: Call, permitted: Permitted, *, again: bool) -> Outcome:
-        """
-        Let a call go when the breaker does, and tell the breaker how it ended.
-
-        Args:
-            call: The call.
-            permitted: Makes it.
-            again: Whether a failed probe waits and goes again, where calls are parked.
-        """
-        policy, kernel, name = self._policy, call.run.kernel, call.node_name
+    def breaker_of(self, call: Call) -> AnyBreaker:
+        policy, name = self.policy, call.node_name
         breaker: AnyBreaker = call.run.states.breaker(
             policy, policy.key or name, name, policy.scope
         )
-        parks = policy.on_open == "park"
-        again = again and parks
-        until = kernel.now() + (policy.max_park if parks else 0.0)
-        while True:
-            # What was made already needs no other permit than the one that it was made with.
-            granted, call.granted = call.granted, None
-            permit = granted or await self._permit(call, breaker, until)
-            if isinstance(permit, CircuitOpenError):
-                return Outcome(error=permit)
-            leave = Leave(permit)
-            try:
-                outcome = await permitted(call, leave=leave)
-            except _OpenedMeanwhileError:
-                wake(breaker.give_back(leave.permit))
-                continue
-            except BaseException as error:
-                if isinstance(error, Cancelled) and call.overdue:
-                    self._record(call, breaker, leave.permit, _cut_off(call))
-                else:
-                    wake(breaker.give_back(leave.permit))
-                raise
-            failed = self._record(call, breaker, leave.permit, outcome)
-            if not (failed and leave.permit.is_probe and again):
-                return outcome
-            now = kernel.now()
-            if now >= until:
-                # Not asked for a permit: a breaker with room for more probes would give one.
-                left = breaker.snapshot(now).retry_in
-                return outcome if left is None else Outcome(error=_refused(breaker, left, call))
-            call = call.repeated()
+        return breaker
 
-    def confirm(self, call: Call, leave: Leave) -> None:
-        """
-        Look whether *leave* is still good, in the moment before the call starts.
-
-        If the breaker has opened and closed, or wants a probe now, the call needn't wait for its
-        turn once more: its leave gets the new permit.
-
-        Raises:
-            _OpenedMeanwhileError: It isn't; `through` waits for another, or refuses the call.
-        """
-        policy, name = self._policy, call.node_name
-        if leave.permit.is_probe:
-            return
-        breaker: AnyBreaker = call.run.states.breaker(
-            policy, policy.key or name, name, policy.scope
-        )
-        now = breaker.permit(call.run.kernel.now())
-        if not isinstance(now, Permit):
-            raise _OpenedMeanwhileError
-        leave.permit = now
-        self._tell(call, now.transition)
-
-    async def _permit(
-        self, call: Call, breaker: AnyBreaker, until: float
-    ) -> Permit | CircuitOpenError:
-        """Wait for a permit, up to the moment *until* on the kernel's clock."""
-        kernel = call.run.kernel
-        while True:
-            awaited: Completion[bool] = Completion(kernel)
-            token = partial(kernel.post, awaited.set, True)
-            answer = breaker.permit(kernel.now(), token)
+    async def permit(self, call: Call, breaker: AnyBreaker, waited: Waited) -> Permit | Outcome:
+        """Wait for a permit; or say, as the outcome of the call, why there is none."""
+        permit = breaker.passing
+        if permit is not None:
+            return permit
+        kernel, policy = call.run.kernel, self.policy
+        now, known = kernel.now(), _generation(breaker)
+        if call.run.gate(breaker, policy.probes).free:
+            answer = breaker.permit(now)
             if isinstance(answer, Permit):
-                self._tell(call, answer.transition)
+                tell(call.run, answer.transition)
                 return answer
+        left = policy.max_park - waited.parked if policy.on_open == "park" else 0.0
+        retry_in = breaker.snapshot(now).retry_in or 0.0
+        if left <= 0:
+            # What opened it may be among the messages: that is told first.
+            await kernel.sleep(0)
+            return Outcome(error=self.refused(breaker, call))
+        by = math.inf if call.start_by is None else call.start_by
+        if now + min(retry_in, left) > by:
+            return _late(breaker)
+        with (
+            Parked(call, min(retry_in, left), "circuit breaker", waited.told("circuit breaker")),
+            kernel.deadline(until(now, min(now + left, by))),
+            _looking(kernel, breaker),
+        ):
             try:
-                left = until - kernel.now()
-                if left <= 0:
-                    return _refused(breaker, answer, call)
-                with _looking(kernel, breaker):
-                    await park(call, min(answer, left), "circuit breaker", awaited)
+                return await self._in_line(call, breaker, known)
             finally:
-                breaker.leave(token)
+                waited.parked += kernel.now() - now
+        now, over = kernel.now(), kernel.now() >= now + left
+        if over:
+            waited.parked = policy.max_park
+        # A break may end just then.
+        answer = breaker.permit(now)
+        if isinstance(answer, Permit):
+            tell(call.run, answer.transition)
+            return answer
+        return Outcome(error=self.refused(breaker, call)) if over else _late(breaker)
 
-    def _record(self, call: Call, breaker: AnyBreaker, permit: Permit, outcome: Outcome) -> bool:
-        """Say how *call* ended; return whether it counts as a failure."""
-        error = outcome.error
-        held_up = outcome.started is None and isinstance(error, _HELD_UP)
-        if error is not None and (held_up or isinstance(error, self._policy.ignore)):
-            wake(breaker.give_back(permit))
+    async def _in_line(self, call: Call, breaker: AnyBreaker, known: int) -> Permit:
+        kernel = call.run.kernel
+        line = call.run.gate(breaker, self.policy.probes)
+        await line.enter(kernel)
+        bell = Bell(kernel)
+        try:
+            while True:
+                answer = breaker.permit(kernel.now(), bell)
+                if _generation(breaker) > known:
+                    # Somebody else's doing: another run's, or `force_open` and `reset`.
+                    tell(call.run, breaker.last)
+                if isinstance(answer, Permit):
+                    tell(call.run, answer.transition)
+                    return answer
+                await bell.wait(answer)
+        finally:
+            breaker.leave(bell)
+            line.leave()
+
+    def parks_again(self, waited: Waited, breaker: AnyBreaker) -> bool:
+        """
+        Whether a probe that failed costs its call no attempt.
+
+        Not the one above all that a call parked for so long can have been, nor one whose round
+        went well all the same, when it has been parked for as long as it may.
+        """
+        policy = self.policy
+        waited.probes += 1
+        if policy.on_open != "park" or waited.probes > policy.most_probes:
             return False
-        failed = error is not None
-        now = call.run.kernel.now()
-        self._tell(call, breaker.record(permit, now, failed=failed, took=outcome.ran))
-        return failed
+        # Not asked for a permit: a breaker with room for more probes would give one.
+        return waited.parked < policy.max_park or breaker.passing is None
 
-    def _tell(self, call: Call, transition: Transition | None) -> None:
-        if transition is not None:
-            tell(call.run, transition)
+    def refused(self, breaker: AnyBreaker, call: Call) -> CircuitOpenError:
+        """The error of a call that the breaker doesn't let go."""
+        policy, now = self.policy, breaker.snapshot(call.run.kernel.now())
+        told, retry_in = (
+            f"the circuit {breaker.key!r} is {now.state.replace('_', ' ')}",
+            now.retry_in,
+        )
+        if policy.on_open == "park":
+            told += f", and the call has waited max_park={policy.max_park:g} s for it"
+        if retry_in == math.inf:
+            told, retry_in = f"{told}; until somebody resets it", None
+        elif retry_in is not None:
+            told += f"; a probe may go in {retry_in:g} s"
+        return CircuitOpenError(told, retry_in=retry_in, key=breaker.key)
 
 
 @final
@@ -199,11 +199,30 @@ class CircuitOfCalls:
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
         if no_waits:
             return await call_next(call)
+        circuit, kernel = self._circuit, call.run.kernel
+        breaker = circuit.breaker_of(call)
+        permit = await circuit.permit(call, breaker, Waited())
+        if isinstance(permit, Outcome):
+            return permit
+        ignored, made = circuit.policy.ignore, call.done_before
+        start = Start(call, breaker=breaker, permit=permit, ignored=ignored)
+        try:
+            outcome = await call_next(call)
+        except BaseException as flown:
+            settle_flown(start, call, flown)
+            tell(call.run, start.transition)
+            raise
+        if outcome.started is None and isinstance(outcome.error, _HELD_UP):
+            start.give_up()
+        else:
+            began = call.started if made is None else made.started
+            start.record(outcome, outcome.ran if began is None else kernel.now() - began)
+        tell(call.run, start.transition)
+        return outcome
 
-        async def permitted(call: Call, *, leave: Leave) -> Outcome:
-            return await call_next(call)
 
-        return await self._circuit.through(call, permitted, again=False)
+_HELD_UP = (RateLimitedError, BulkheadFullError)
+"""What ends a call that hasn't started: no news of the other side."""
 
 
 @contextmanager
@@ -224,6 +243,15 @@ def _looking(kernel: Kernel, breaker: AnyBreaker) -> Iterator[None]:
         kernel.forget(timers[0])
 
 
+def settle_flown(start: Start, call: Call, flown: BaseException) -> None:
+    """*call* was ended from further out: by its total, which is a failure, or as not wanted."""
+    if isinstance(flown, Cancelled) and call.overdue:
+        outcome = _cut_off(call)
+        start.record(outcome, outcome.ran)
+    else:
+        start.give_up()
+
+
 def _cut_off(call: Call) -> Outcome:
     """How *call*, which is cancelled because its total is over, has ended for the breaker."""
     started = call.latest.started
@@ -232,12 +260,16 @@ def _cut_off(call: Call) -> Outcome:
     return Outcome(error=error, started=started, ran=ran)
 
 
-def _refused(breaker: AnyBreaker, answer: float, call: Call) -> CircuitOpenError:
-    state = breaker.snapshot(call.run.kernel.now()).state.replace("_", " ")
-    forever = answer == math.inf
-    when = "until somebody resets it" if forever else f"a probe may go in {answer:g} s"
-    return CircuitOpenError(
-        f"the circuit {breaker.key!r} is {state}; {when}",
-        retry_in=None if forever else answer,
-        key=breaker.key,
-    )
+def _late(breaker: AnyBreaker) -> Outcome:
+    return late(f"the circuit {breaker.key!r} lets none start before")
+
+
+def late(why: str) -> Outcome:
+    """The outcome of a retry that can't start as soon as it would have to."""
+    outcome = Outcome(error=TimeoutError(why))
+    outcome.note, outcome.too_late = why, True
+    return outcome
+
+
+def _generation(breaker: AnyBreaker) -> int:
+    return 0 if breaker.last is None else breaker.last.generation

@@ -32,6 +32,7 @@ class Retry:
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
         policy, kernel = self._policy, call.run.kernel
         began: float | None = None
+        last: Outcome | None = None
         failures = losses = 0
         budget = self._budget_of(call)
         if budget is not None:
@@ -39,6 +40,9 @@ class Retry:
         while True:
             entered = kernel.now()
             outcome = await call_next(call)
+            if outcome.too_late and last is not None:
+                last.note = f"{outcome.note} max_elapsed={policy.max_elapsed:g} s is over"
+                return last
             if began is None:
                 # The first attempt's start; one that never started counts from here.
                 began = entered if outcome.started is None else outcome.started
@@ -71,7 +75,9 @@ class Retry:
                     outcome = _refused(outcome, why)
                 outcome.note = note
                 return outcome
+            last = outcome if error is not None else _refused(outcome, why)
             call = call.again(wait)
+            call.start_by = None if policy.max_elapsed is None else began + policy.max_elapsed
 
     async def _back_off(
         self, call: Call, budget: AnyBudget | None, wait: float, began: float

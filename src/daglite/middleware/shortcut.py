@@ -327,11 +327,12 @@ def _enter(
         permit: object = True if breaker is None else breaker.passing
         if no_waits or permit is None:
             return None
-        turn = None if bucket is None else bucket.reserve(now)
-        if (turn is None or not turn.wait) and (places is None or places.take()):
+        if places is not None and not places.take():
+            return None
+        if bucket is None or bucket.take_at_once(now):
             return permit
-        if turn is not None and bucket is not None:
-            bucket.give_back(turn)
+        if places is not None:
+            _leave(places)
         return None
 
     return enter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -81,7 +82,8 @@ class CircuitBreaker(Policy):
             0; None: ``break_for``.
         on_open: What becomes of a call while the circuit is open: it waits ("park"), holding no
             worker, or fails at once ("fail").
-        max_park: The longest that a call waits, above 0; then it fails.
+        max_park: The longest that an attempt waits for the circuit, all in all, above 0 seconds;
+            then it fails.
         ignore: Exception classes that count as nothing, neither failure nor success.
         counts: Whether each attempt counts or only how the whole call ended ("call").
         scope: Who shares the circuit: this run, the runs of this process, or the processes of this
@@ -159,6 +161,15 @@ class CircuitBreaker(Policy):
         scope: Scope = NOT_GIVEN,
         mode: BreakerMode = NOT_GIVEN,
     ) -> None: ...
+
+    @property
+    def most_probes(self) -> int:
+        """
+        How many failed probes cost a parked call no attempt.
+
+        As many as there can be in breaks that it waits for from their begin to their end.
+        """
+        return self.probes * (math.floor(self.max_park / self.break_for) + 1)
 
     @classmethod
     def _agreed(cls, weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:

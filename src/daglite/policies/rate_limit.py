@@ -35,7 +35,7 @@ class RateLimit(Policy):
     Start attempts no faster than a dependency allows; those that are too early wait.
 
     ``RateLimit(100)`` starts a hundred each second, evenly; ``RateLimit(100, "1m")`` a hundred
-    each minute.
+    each minute.  In any T seconds no more than ``rate / per * T + burst`` start.
 
     Attributes:
         rate: How many may start in ``per`` seconds, above 0: one in ten years at least, and at most

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 __all__ = ["BreakerSnapshot", "BreakerState", "Permit", "Transition"]
@@ -25,6 +25,8 @@ class Transition:
     """Seconds until a probe may go; None: calls may go. ``inf``: until somebody resets it."""
     wake: tuple[Hashable, ...]
     """Who waits for a permit and should ask again now, in the order in which they came."""
+    generation: int = field(default=0, compare=False)
+    """The number of this transition: each of a breaker has a greater one."""
 
 
 @final

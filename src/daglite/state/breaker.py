@@ -57,6 +57,7 @@ class Breaker:
 
     Attributes:
         passing: The permit that whoever asks is given at the moment; None: `permit` tells.
+        last: The last transition that was made here; None: there was none yet.
         calm: A permit with which a call that returns changes nothing: the last so many calls were
             all well, and none is ever slow.  None: there is none.
     """
@@ -65,6 +66,7 @@ class Breaker:
         self.key = key
         self.passing: Permit | None = None
         self.calm: Permit | None = None
+        self.last: Transition | None = None
         self._policy = policy
         self._slow_above = math.inf if policy.slow_call is None else policy.slow_call
         self._lease = policy.break_for if policy.probe_lease is None else policy.probe_lease
@@ -111,6 +113,29 @@ class Breaker:
                 else:
                     self._waiting[waiter] = None
             return answer
+
+    def confirm(self, permit: Permit, now: float) -> Permit | None:
+        """
+        Look whether *permit* is still good, in the moment when its call would start.
+
+        A probe's lease begins anew.  One whose round or lease is over, and a call that was let
+        go before the breaker opened, get another permit if there is one now.
+
+        Returns:
+            The permit that the call has from now on, instead of *permit*.  None: it mustn't
+            start; *permit* is still to be given back.
+        """
+        with self._lock:
+            passing = self.passing
+            if passing is not None:
+                return passing
+            if permit.generation == self._generation:
+                if self._probes.get(permit.ticket, now) > now:
+                    self._probes[permit.ticket] = now + self._lease
+                    return permit
+                self._probes.pop(permit.ticket, None)
+            answer = self._probe(now)
+            return answer if isinstance(answer, Permit) else None
 
     def record(
         self, permit: Permit, now: float, *, failed: bool, took: float = 0.0
@@ -346,7 +371,9 @@ class Breaker:
         self._enter(state, now)
         # Those who wait for the end of a break know when it is.
         wake = () if state == "half_open" else self._woken()
-        return Transition(self.key, before, state, reason, self._retry_in(now), wake)
+        retry_in = self._retry_in(now)
+        self.last = Transition(self.key, before, state, reason, retry_in, wake, self._generation)
+        return self.last
 
     def _enter(self, state: BreakerState, now: float) -> None:
         """Begin a new generation in *state*."""

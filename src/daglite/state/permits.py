@@ -8,9 +8,9 @@ from typing import Literal, final
 
 from daglite.state.needs import PermitsPolicy
 
-__all__ = ["Admission", "Permits"]
+__all__ = ["Answer", "Permits"]
 
-Admission = Literal["go", "wait", "full"]
+Answer = Literal["go", "wait", "full"]
 """What one who asks is told: run, wait to be woken, or there isn't even room to wait."""
 
 
@@ -30,7 +30,7 @@ class Permits:
         self._taken = 0
         self._line: dict[Hashable, None] = {}
 
-    def acquire(self, token: Hashable) -> Admission:
+    def acquire(self, token: Hashable) -> Answer:
         """
         Ask for a place.
 

@@ -162,7 +162,7 @@ class Registry:
             made = _Entry(policy, scope, user, state)
             with self._lock:
                 entry = self._entries.setdefault((kind, key), made)
-        if entry.policy != policy:
+        if entry.policy is not policy and entry.policy != policy:
             _refuse(kind, key, (entry.user, user), "policy", (entry.policy, policy))
         if entry.scope != scope:
             _refuse(kind, key, (entry.user, user), "scope", (entry.scope, scope))

@@ -23,7 +23,6 @@ mean nothing then, nor do earlier ones now.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Hashable, Mapping
 from enum import Enum
@@ -31,7 +30,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, final
 
 from daglite.state.answers import BreakerSnapshot, Permit, Transition
 from daglite.state.breaker import Breaker
-from daglite.state.bucket import Bucket, Reservation
+from daglite.state.bucket import Bucket
 from daglite.state.budget import Budget
 from daglite.state.needs import BreakerPolicy, BucketPolicy, BudgetPolicy
 from daglite.state.plain import read_number
@@ -54,9 +53,6 @@ R = TypeVar("R")
 
 LOOK_EVERY = 1.0
 """Seconds after which who waits looks whether another process has changed something."""
-
-_AHEAD = 10.0
-"""Seconds that a turn is ahead at most when it is taken."""
 
 _HELD = 60.0
 """Seconds that a retry counts for at least while it waits for its start."""
@@ -234,6 +230,23 @@ class SharedBreaker:
 
         return self._mirror.change(ask)
 
+    @property
+    def last(self) -> Transition | None:
+        """The last transition that was made in this process."""
+        return self._mirror.machine.last
+
+    def confirm(self, permit: Permit, now: float) -> Permit | None:
+        """Look whether *permit* is still good; see `Breaker.confirm`."""
+        passing = self._mirror.peek(lambda machine, now: machine.passing)
+        if passing is not None:
+            return passing
+
+        def ask(machine: Breaker, now: float) -> tuple[Permit | None, bool]:
+            confirmed = machine.confirm(permit, now)
+            return confirmed, permit.is_probe or (confirmed is not None and confirmed.is_probe)
+
+        return self._mirror.change(ask)
+
     def record(
         self, permit: Permit, now: float, *, failed: bool, took: float = 0.0
     ) -> Transition | None:
@@ -297,41 +310,54 @@ class SharedBucket:
     """
     A `Bucket` for all processes.
 
-    No turn is taken that is more than some seconds ahead: a process that is killed with a thousand
-    calls that wait would have the others wait for all of their turns.  Such calls are told when to
-    come again, each an interval after the one before it.
+    Processes know of each other's tokens, but not who waits: each has a line of its own, and the
+    first of each takes what there is.  One that is killed leaves nothing that others wait for.
     """
 
     def __init__(self, policy: BucketPolicy, cell: Cell, times: Times) -> None:
+        self._cell = cell
         self._mirror = _Mirror(Bucket(policy), cell, times)
-        self._interval = policy.per / policy.rate
-        # When the next call of this process that must come again would have its turn.
-        self._next = -math.inf
 
-    def reserve(self, now: float) -> Reservation:
-        """Take the next turn, or say when to come again; see `Bucket.reserve`."""
+    def take(self, now: float) -> float:
+        """Take a token for a call that starts now; see `Bucket.take`."""
 
-        def ask(machine: Bucket, now: float) -> tuple[Reservation, bool]:
-            turn = machine.reserve(now)
-            if turn.wait <= _AHEAD:
-                return turn, True
-            machine.give_back(turn)
-            moment = max(self._next, now + turn.wait)
-            self._next = moment + self._interval
-            return Reservation(moment - now, 0, 0, again=moment - now - _AHEAD), False
+        def do(machine: Bucket, now: float) -> tuple[float, bool]:
+            wait = machine.take(now)
+            return wait, not wait
 
-        return self._mirror.change(ask)
+        return self._mirror.change(do)
 
-    def give_back(self, reservation: Reservation) -> None:
-        """Give back a turn that wasn't used; a second time does nothing."""
+    def take_at_once(self, now: float) -> bool:
+        """The same for a call that didn't ask."""
 
-        def give(machine: Bucket, now: float) -> None:
-            if reservation.again is not None:
-                self._next -= self._interval
-                reservation.again = None
-            machine.give_back(reservation)
+        def do(machine: Bucket, now: float) -> tuple[bool, bool]:
+            taken = machine.take_at_once(now)
+            return taken, taken
 
-        self._mirror.tell(give)
+        return self._mirror.change(do)
+
+    def ask(self, now: float, token: Hashable | None = None) -> float:
+        """Ask to go; see `Bucket.ask`."""
+        return self._seen(lambda machine, now: machine.ask(now, token))
+
+    def leave(self, token: Hashable) -> Hashable | None:
+        """Leave the line; return who should ask now, if anybody."""
+        return self._cell.alone(lambda: self._mirror.machine.leave(token))
+
+    def forgo(self) -> Hashable | None:
+        """Of one who may go, and doesn't; return who should ask now, if anybody."""
+        return self._cell.alone(self._mirror.machine.forgo)
+
+    def wait(self, now: float, ahead: int = 0) -> float:
+        """Seconds until one who comes now may go; see `Bucket.wait`."""
+        return self._seen(lambda machine, now: machine.wait(now, ahead))
+
+    def _seen(self, ask: Callable[[Bucket, float], float]) -> float:
+        """What *ask* says, which changes nothing that others know of."""
+        said = self._mirror.peek(ask)
+        if said is None:
+            said = self._mirror.change(lambda machine, now: (ask(machine, now), False))
+        return said
 
 
 @final

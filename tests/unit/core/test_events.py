@@ -23,6 +23,7 @@ from daglite.core.events import (
     NodeCompleted,
     NodeFailed,
     NodeStarted,
+    ProbeFailed,
     RunFinished,
     RunStarted,
 )
@@ -48,6 +49,10 @@ LINES = [
     (
         AttemptFailed("r1", 1.0, 3, "clean", 7, 2, OSError("gone"), 0.5),
         "clean[7] attempt 2 failed after 500ms: OSError: gone",
+    ),
+    (
+        ProbeFailed("r1", 1.0, 3, "load", None, 2, OSError("down"), 0.5),
+        "load failed as a probe after 500ms: OSError: down",
     ),
     (
         CallParked("r1", 1.0, 3, "load", None, 1, 2.0, "retry"),

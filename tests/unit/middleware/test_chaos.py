@@ -84,7 +84,7 @@ def test_a_probe_may_get_through(lab: Lab) -> None:
     """The attempt that the circuit starts again draws again, or it would fail for ever."""
     stack = drilled(0.5, error=OSError, seed=4).with_options(
         circuit_breaker=CircuitBreaker(consecutive=1, break_for=1, max_park=60),
-        retry=RetryPolicy(1, "none"),
+        retry=RetryPolicy(6, "none"),
     )
     assert lab(stack.extend(x=range(20)), chaos=True) == list(range(20))
     assert any(event.before == "half_open" for event in lab.events.of(CircuitChanged))

@@ -101,7 +101,7 @@ def test_parked_no_longer_than_max_park(lab: Lab) -> None:
 
 def test_no_probe_after_max_park(lab: Lab) -> None:
     """A call that has waited so long isn't asked for one more, though there is room for it."""
-    dead = guarded(consecutive=1, break_for=5, probes=3, max_park=6)
+    dead = guarded(consecutive=1, break_for=5, probes=3, max_park=5)
     with pytest.raises(CircuitOpenError, match="the circuit 'work' is half open"):
         lab(dead.with_options(retry=1, backoff="none").bind(), lambda _: Fails(OSError("down"), 2))
     assert lab.starts == [0, 7]
@@ -111,7 +111,7 @@ def test_no_probe_after_max_park(lab: Lab) -> None:
 def test_a_failed_probe_after_max_park_that_closes(lab: Lab) -> None:
     """Its own failure is the call's: there is no circuit to wait for any more."""
     given: dict[str, Any] = {"consecutive": None, "failure_rate": 0.9, "min_calls": 1}
-    flaky = guarded(**given, break_for=5, probes=2, max_park=6, key="dependency")
+    flaky = guarded(**given, break_for=5, probes=2, max_park=5, key="dependency")
     patient = flaky.with_options(name="patient", retry=1, backoff="none")
     late = task(lambda: 1, name="late").bind()
     script = {

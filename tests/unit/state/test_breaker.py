@@ -532,3 +532,68 @@ def test_succeed_drops_what_is_stale() -> None:
     assert breaker.passing is None
     assert breaker.succeed(permit, 0.0, 1.0) is None
     assert breaker.snapshot(1.0).state == "open"
+
+
+def half_open(**policy: Any) -> tuple[Breaker, Permit]:
+    """A breaker whose probe is let go at 10, for a break of 10 and a lease of 5."""
+    breaker = Breaker(WantedBreaker(consecutive=1, break_for=10, probe_lease=5, **policy), "db")
+    first = breaker.permit(0)
+    assert isinstance(first, Permit)
+    breaker.record(first, 0, failed=True)
+    probe = breaker.permit(10)
+    assert isinstance(probe, Permit)
+    return breaker, probe
+
+
+def test_confirmed_while_closed() -> None:
+    """Whatever the permit: it is as good as a new one."""
+    breaker = Breaker(WantedBreaker(consecutive=1), "db")
+    old = breaker.permit(0)
+    assert isinstance(old, Permit)
+    assert breaker.confirm(old, 1) is old
+    breaker.reset()
+    assert breaker.confirm(old, 2) is breaker.passing
+
+
+def test_not_confirmed_once_open() -> None:
+    """Until the break is over: then it goes as a probe."""
+    breaker = Breaker(WantedBreaker(consecutive=1, break_for=10), "db")
+    waits, fails = breaker.permit(0), breaker.permit(0)
+    assert isinstance(waits, Permit)
+    assert isinstance(fails, Permit)
+    breaker.record(fails, 0, failed=True)
+    assert breaker.confirm(waits, 9) is None
+    probe = breaker.confirm(waits, 10)
+    assert probe is not None
+    assert probe.is_probe
+    assert probe.transition is not None
+    assert breaker.permit(10) == 10
+
+
+def test_the_lease_of_a_probe_begins_when_it_starts() -> None:
+    """What it waited before is no sign that it won't come back."""
+    breaker, probe = half_open()
+    assert breaker.confirm(probe, 14) is probe
+    assert breaker.permit(15) == 4
+    assert isinstance(breaker.permit(19), Permit)
+
+
+def test_a_probe_whose_lease_is_over_goes_only_if_there_is_room() -> None:
+    """It may have another's place, but isn't one more."""
+    breaker, probe = half_open()
+    other = breaker.permit(15)
+    assert isinstance(other, Permit)
+    assert breaker.confirm(probe, 16) is None
+    assert breaker.give_back(other) == ()
+    again = breaker.confirm(probe, 16)
+    assert again is not None
+    assert again.is_probe
+
+
+def test_a_probe_of_an_earlier_round_isnt_confirmed() -> None:
+    """Nor if somebody has forced the breaker open."""
+    breaker, probe = half_open(probes=2)
+    breaker.force_open()
+    assert breaker.confirm(probe, 11) is None
+    assert breaker.last is not None
+    assert breaker.last.after == "forced_open"

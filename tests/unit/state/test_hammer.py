@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +21,7 @@ import pytest
 
 import daglite.state
 from daglite.state.breaker import Breaker, Permit
-from daglite.state.bucket import Bucket, Reservation
+from daglite.state.bucket import Bucket
 from daglite.state.budget import Budget
 from daglite.state.permits import Permits
 from daglite.state.registry import Registry
@@ -136,22 +136,24 @@ def test_probes_of_a_breaker() -> None:
         assert len(permits) == 3 or (generation not in moves and len(permits) < 3)
 
 
-def test_turns_of_a_bucket() -> None:
-    """Each is handed out once."""
-    bucket = Bucket(WantedBucket(1))
-    kept: list[float] = []
+def test_tokens_of_a_bucket() -> None:
+    """No more are taken than there are, and none is lost to who forgoes it."""
+    bucket = Bucket(WantedBucket(1, burst=20))
+    taken: list[int] = []
 
     def work(number: int) -> None:
         for i in range(ROUNDS):
-            turn: Reservation = bucket.reserve(0)
-            if i % 3:
-                kept.append(turn.wait)
-            else:
-                bucket.give_back(turn)
+            if bucket.ask(0):
+                continue
+            if i % 3 == 0:
+                bucket.forgo()
+            elif bucket.take(0) == 0:
+                taken.append(number)
 
     hammer(work)
-    assert len(kept) == THREADS * sum(i % 3 != 0 for i in range(ROUNDS))
-    assert all(b - a >= 1 for a, b in pairwise(sorted(kept)))
+    while bucket.take(0) == 0:
+        taken.append(-1)
+    assert len(taken) == 20
 
 
 def test_places_of_a_bulkhead() -> None:

@@ -45,7 +45,7 @@ def test_states_are_made_from_their_policy() -> None:
     registry = Registry()
     assert registry.breaker(WantedBreaker(mode="forced_open"), "db", "fetch").key == "db"
     bucket = registry.bucket(WantedBucket(2), "db", "fetch")
-    assert [bucket.reserve(0).wait for _ in range(2)] == [0, 0.5]
+    assert [bucket.take(0) for _ in range(2)] == [0, 0.5]
     permits = registry.permits(WantedPermits(1, 0), "db", "fetch")
     assert [permits.acquire(token) for token in "ab"] == ["go", "full"]
     assert registry.budget(WantedBudget(min_per_second=0), "db", "fetch").reserve(0)

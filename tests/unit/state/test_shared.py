@@ -145,16 +145,14 @@ def test_many_breakers_are_as_one_for_long() -> None:
     )
 )
 def test_many_buckets_are_as_one(steps: list[tuple[int, int, bool]]) -> None:
-    """Turns follow each other over all processes, and what one gives back another takes."""
+    """Tokens are those of one bucket, whichever process takes them."""
     machine = Machine()
     shared, single = buckets(machine, 8, burst=2), Bucket(WantedBucket(8, 1.0, 2))
-    for process, eighths, keeps in steps:
+    for process, eighths, asks in steps:
         machine.later(eighths / 8)
-        mine, its = shared[process].reserve(0), single.reserve(machine.passed)
-        assert mine.wait == its.wait
-        if not keeps:
-            shared[process - 1].give_back(mine)
-            single.give_back(its)
+        if asks:
+            assert (shared[process].wait(0) == 0) == (single.wait(machine.passed) == 0)
+        assert shared[process].take(0) == single.take(machine.passed)
 
 
 @given(
@@ -189,35 +187,32 @@ def test_many_budgets_are_as_one(steps: list[tuple[int, str, int]]) -> None:
                     single.give_back()
 
 
-def test_turns_that_are_far_ahead() -> None:
-    """They aren't taken: a process that is killed leaves others no more than seconds to wait."""
+def test_the_line_of_a_process() -> None:
+    """It has its own; the first of each takes what there is, and others wait for the next."""
     machine = Machine()
     one, two, _ = buckets(machine, 1)
-    taken = [one.reserve(0) for _ in range(11)]
-    assert [(turn.wait, turn.again) for turn in taken] == [(i, None) for i in range(11)]
-    assert [(t.wait, t.again) for t in (one.reserve(0) for _ in range(3))] == [
-        (11, 1),
-        (12, 2),
-        (13, 3),
-    ]
-    # Those of another process don't know of these.
-    far = two.reserve(0)
-    assert (far.wait, far.again) == (11, 1)
+    assert one.take_at_once(0)
+    assert [one.ask(0, "a"), one.ask(0, "b"), two.ask(0, "c")] == [1, 2, 1]
+    assert (one.wait(0), two.wait(0, ahead=1)) == (3, 3)
     machine.later(1)
-    came_again = one.reserve(0)
-    assert (came_again.wait, came_again.again) == (10, None)
+    assert not one.take_at_once(0)
+    assert [two.ask(0, "c"), one.ask(0, "a")] == [0, 0]
+    assert two.leave("c") is None
+    assert two.take(0) == 0
+    assert one.leave("a") == "b"
+    assert one.take(0) == 1
+    assert one.forgo() == "b"
 
 
-def test_who_does_not_come_again() -> None:
-    """Its place in the line is the next one's."""
-    one, *_ = buckets(Machine(), 1)
-    for _ in range(11):
-        one.reserve(0)
-    first, second = one.reserve(0), one.reserve(0)
-    assert (first.wait, second.wait) == (11, 12)
-    one.give_back(second)
-    one.give_back(second)
-    assert one.reserve(0).wait == 12
+def test_who_waits_is_nothing_to_a_process_that_lives_on() -> None:
+    """One that is killed with a thousand calls that wait takes no token with it."""
+    machine = Machine()
+    one, two, _ = buckets(machine, 1)
+    assert one.take(0) == 0
+    for number in range(1000):
+        one.ask(0, number)
+    machine.later(1)
+    assert two.take(0) == 0
 
 
 def test_probes_over_all_processes() -> None:
@@ -394,14 +389,15 @@ def test_a_clock_that_is_put_back_makes_no_time_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_no_turn_is_later_than_turns_explain(jump: float) -> None:
-    """Two intervals after a day's jump are two intervals."""
+def test_no_token_is_later_than_tokens_explain(jump: float) -> None:
+    """An interval after a day's jump is no longer than an interval."""
     machine = Machine()
     one, two, _ = buckets(machine, per=4.0)
-    assert [one.reserve(0).wait for _ in range(3)] == [0, 4, 8]
+    assert one.take(0) == 0
     machine.wall += jump
-    assert two.reserve(0).wait <= 12
-    assert two.reserve(0).wait <= 16
+    assert two.take(0) <= 4
+    machine.later(4)
+    assert two.take(0) == 0
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -505,11 +501,11 @@ def test_turns_and_retries_of_a_store_that_is_away() -> None:
     machine = Machine()
     one, *_ = buckets(machine, per=4.0)
     machine.store.away = True
-    turns = [one.reserve(0) for _ in range(2)]
-    assert [turn.wait for turn in turns] == [0, 4]
+    assert [one.take(0) for _ in range(2)] == [0, 4]
     machine.store.away = False
-    machine.store.put('{"at":0,"full":0,"slots":5,"era":1,"free":[],"interval":4.0}')
-    one.give_back(turns[1])
+    machine.store.put(f'{{"at":{machine.wall},"full":0,"taken":5,"interval":4.0}}')
+    one.forgo()
+    assert one.take(0) == 20
     machine = Machine()
     budget, *_ = budgets(machine, min_per_second=0.25, window=8.0)
     machine.store.away = True
@@ -569,8 +565,10 @@ def use(state: Any) -> None:
         state.snapshot(0)
         state.look()
     elif isinstance(state, SharedBucket):
-        state.give_back(state.reserve(0))
-        assert state.reserve(0).wait >= 0
+        state.ask(0, "somebody")
+        assert state.take(0) >= 0
+        assert state.wait(0) >= 0
+        state.leave("somebody")
     else:
         state.first_call(0)
         if state.reserve(0) == 0:
@@ -635,15 +633,19 @@ def test_fewer_probes_than_have_come_back() -> None:
 
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
 def test_buckets_with_other_rates(fast: list[bool]) -> None:
-    """As many calls are ahead in one as in the other, however often they take turns."""
+    """As many tokens are missing in one as in the other, however often they take turns."""
     machine = Machine()
     quick, slow = (
         SharedBucket(WantedBucket(rate, 1.0, 1), cell, lambda: (machine.passed, machine.wall))
         for rate, cell in zip([8, 2], machine.cells, strict=False)
     )
-    for ahead, is_fast in enumerate(fast):
-        wait = (quick if is_fast else slow).reserve(0).wait
-        assert wait == pytest.approx(ahead / (8 if is_fast else 2))
+    for number, is_fast in enumerate(fast):
+        bucket = quick if is_fast else slow
+        wait = bucket.take(0)
+        assert wait == pytest.approx((number > 0) / (8 if is_fast else 2))
+        if wait:
+            machine.later(wait)
+            assert bucket.take(0) == 0
 
 
 def test_a_retry_that_is_held_for_too_long() -> None:
