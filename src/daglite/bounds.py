@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from daglite._units import format_duration
+from daglite.core.protocols import Backend
 from daglite.policies import (
     CircuitBreaker,
     PolicySet,
@@ -109,7 +110,8 @@ class CallBounds:
 
     Attributes:
         attempts: How many attempts there can be on behalf of the task, from 1: retries after losses
-            of the infrastructure too, hedges and a breaker's own probes not.
+            of the infrastructure too, where the backend can lose a worker; hedges and a breaker's
+            own probes not.
         run: One run of the function, with the time that an expired one may take to end.
         waits: What else it can wait for.
         back_off: Seconds that it can wait between its attempts, hints aside.
@@ -129,20 +131,20 @@ class CallBounds:
     notes: tuple[str, ...]
 
 
-def bounds_of(policies: PolicySet) -> CallBounds:
+def bounds_of(policies: PolicySet, backend: Backend) -> CallBounds:
     """
-    The bound of one call with the resolved *policies*.
+    The bound of one call with the resolved *policies* on *backend*.
 
     A hint is counted at `RetryPolicy.max_hint` before each retry, unless the policy has
     ``hint=None``: any error may bring one.  What a call waits while `RetryPolicy.max_elapsed`
     runs is counted no further than that.
     """
     retry, timeout, breaker = policies.retry, policies.timeout, _working(policies)
-    attempts = attempts_of(retry)
+    attempts = attempts_of(retry, backend)
     run = _run_of(timeout)
     waits = tuple(_waits_of(policies, breaker))
-    back_off = _sum_of_waits(retry, lambda r, number: r.ceiling(number))
-    hinted = _sum_of_waits(retry, _hinted)
+    back_off = back_off_of(retry, backend)
+    hinted = _sum_of_waits(retry, attempts - 1, _hinted)
     # A hedge is made while a call before it still runs, so they are as if one after the other.
     calls = 1 if policies.hedge is None else 1 + policies.hedge.max_hedges
     ran = run.plus(total_of(w.bound for w in waits if w.each == "attempt" and w.again))
@@ -169,14 +171,18 @@ def bounds_of(policies: PolicySet) -> CallBounds:
     )
 
 
-def attempts_of(retry: RetryPolicy | None) -> int:
-    """How often the function can be started at most, from 1."""
-    return 1 if retry is None else retry.max_attempts + retry.infrastructure_retries
+def attempts_of(retry: RetryPolicy | None, backend: Backend) -> int:
+    """How often *backend* can start the function at most, from 1."""
+    if retry is None:
+        return 1
+    losses = retry.infrastructure_retries if backend.capabilities.loses_workers else 0
+    return retry.max_attempts + losses
 
 
-def back_off_of(retry: RetryPolicy | None) -> float:
+def back_off_of(retry: RetryPolicy | None, backend: Backend) -> float:
     """Seconds that a call can wait between its attempts at most, hints aside."""
-    return _sum_of_waits(retry, lambda policy, number: policy.ceiling(number))
+    retries = attempts_of(retry, backend) - 1
+    return _sum_of_waits(retry, retries, lambda policy, number: policy.ceiling(number))
 
 
 def _run_of(timeout: TimeoutPolicy | None) -> Bound:
@@ -187,10 +193,11 @@ def _run_of(timeout: TimeoutPolicy | None) -> Bound:
     return Bound(limit + timeout.grace)
 
 
-def _sum_of_waits(retry: RetryPolicy | None, longest: Callable[[RetryPolicy, int], float]) -> float:
+def _sum_of_waits(
+    retry: RetryPolicy | None, retries: int, longest: Callable[[RetryPolicy, int], float]
+) -> float:
     if retry is None:
         return 0.0
-    retries = attempts_of(retry) - 1
     delays = len(retry.backoff) if isinstance(retry.backoff, tuple) else 0
     counted = min(retries, max(_COUNTED, delays))
     waits = math.fsum(longest(retry, number) for number in range(1, counted + 1))

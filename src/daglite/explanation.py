@@ -145,7 +145,7 @@ def explain(
 
     Example:
         >>> from daglite import RetryPolicy, TimeoutPolicy, task
-        >>> @task(retry=RetryPolicy(1, "constant", delay=2, hint=None, infrastructure_retries=0))
+        >>> @task(retry=RetryPolicy(1, "constant", delay=2, hint=None))
         ... def fetch(url: str) -> str:
         ...     return url
         >>> found = explain(fetch.bind(url="a"), policies=PolicySet(timeout=10))
@@ -162,7 +162,7 @@ def explain(
     for node in nodes.values():
         if node.kind != "gather" and node.task not in steps:
             steps[node.task] = planner.step_of(node.task)
-    bounds = {task: bounds_of(step.policies) for task, step in steps.items()}
+    bounds = {task: bounds_of(step.policies, step.backend) for task, step in steps.items()}
     sizes = sizes_of(nodes.values())
     path, critical_path = _critical_path(nodes, bounds, sizes)
     counts = _counts(nodes.values(), sizes)

@@ -20,10 +20,18 @@ from daglite import (
     RetryPolicy,
     TimeoutPolicy,
 )
-from daglite.bounds import Bound, back_off_of, bounds_of, total_of
+from daglite.backends.registry import find_backend
+from daglite.bounds import Bound, CallBounds, back_off_of, bounds_of, total_of
+from daglite.testing import ScriptedBackend, VirtualClock
 
 TEN = TimeoutPolicy(10, grace=1)
 ONCE = RetryPolicy(1, "constant", delay=2, hint=None, infrastructure_retries=0)
+AWAY = ScriptedBackend(VirtualClock())
+"""A backend whose workers can be lost."""
+
+
+def found_of(**options: Any) -> CallBounds:
+    return bounds_of(PolicySet(**options), AWAY)
 
 
 async def middleware(call: Any, call_next: Any) -> Any:
@@ -86,7 +94,7 @@ def of_error(error: Exception) -> int:
 )
 def test_parts(options: dict[str, Any], seconds: float, work: float) -> None:
     """Each policy adds what it may make a call wait, and the limits cut it."""
-    found = bounds_of(PolicySet(**{"timeout": TEN, **options}))
+    found = found_of(**{"timeout": TEN, **options})
     assert (found.call.seconds, found.work.seconds) == (seconds, work)
     assert found.call.reasons == found.work.reasons == ()
 
@@ -108,12 +116,12 @@ def test_parts(options: dict[str, Any], seconds: float, work: float) -> None:
 )
 def test_without_a_limit(options: dict[str, Any], reason: str) -> None:
     """It says why; a total limits all but what is around it."""
-    found = bounds_of(PolicySet(**{"timeout": TEN, **options}))
+    found = found_of(**{"timeout": TEN, **options})
     assert found.call.unbounded
     assert str(found.call) == "unbounded"
     (told,) = found.call.reasons
     assert re.search(reason, told)
-    limited = bounds_of(PolicySet(**{**options, "timeout": TimeoutPolicy(total=60, grace=0)}))
+    limited = found_of(**{**options, "timeout": TimeoutPolicy(total=60, grace=0)})
     assert limited.call.unbounded == ("around_call" in options)
     assert limited.call.seconds == (math.inf if "around_call" in options else 60)
 
@@ -121,24 +129,35 @@ def test_without_a_limit(options: dict[str, Any], reason: str) -> None:
 def test_a_budget_with_max_elapsed() -> None:
     """What paces the retries can't do so for longer."""
     retry = RetryPolicy(9, "none", budget=RetryBudget(), max_elapsed=30)
-    assert bounds_of(PolicySet(retry=retry, timeout=TEN)).call.seconds == 11 + 30 + 11
+    assert found_of(retry=retry, timeout=TEN).call.seconds == 11 + 30 + 11
 
 
 def test_fallbacks() -> None:
     """A value takes no time; that a function isn't counted is noted."""
-    assert bounds_of(PolicySet(fallback=FallbackPolicy(0), timeout=TEN)).notes == ()
-    (note,) = bounds_of(PolicySet(fallback=FallbackPolicy(func=of_error), timeout=TEN)).notes
+    assert found_of(fallback=FallbackPolicy(0), timeout=TEN).notes == ()
+    (note,) = found_of(fallback=FallbackPolicy(func=of_error), timeout=TEN).notes
     assert "has no limit" in note
 
 
 def test_many_retries() -> None:
     """The bound of a million retries is there at once, and not below their sum."""
     many = RetryPolicy(1_000_000, "exponential", delay=1, infrastructure_retries=0)
-    assert back_off_of(many) == 1 + 2 + 4 + 8 + 16 + 32 + 60 * (1_000_000 - 6)
+    assert back_off_of(many, AWAY) == 1 + 2 + 4 + 8 + 16 + 32 + 60 * (1_000_000 - 6)
     listed = RetryPolicy(5_000, [*([1] * 2_000), 3], infrastructure_retries=0)
-    assert back_off_of(listed) == 2_000 + 3 * 3_000
-    assert back_off_of(RetryPolicy(2, wait_fixed(1), max_delay=9, infrastructure_retries=0)) == 18
-    assert back_off_of(None) == 0
+    assert back_off_of(listed, AWAY) == 2_000 + 3 * 3_000
+    waits = RetryPolicy(2, wait_fixed(1), max_delay=9, infrastructure_retries=0)
+    assert back_off_of(waits, AWAY) == 18
+    assert back_off_of(None, AWAY) == 0
+
+
+@pytest.mark.parametrize("name", ["sequential", "threading"])
+def test_where_no_worker_can_be_lost(name: str) -> None:
+    """Retries after losses don't count: in this process there is nothing to lose."""
+    retry = RetryPolicy(1, "constant", delay=2, hint=None, infrastructure_retries=3)
+    policies = PolicySet(timeout=TEN, retry=retry)
+    here, away = bounds_of(policies, find_backend(name)), bounds_of(policies, AWAY)
+    assert (here.attempts, here.back_off, here.call.seconds) == (2, 2, 24)
+    assert (away.attempts, away.back_off, away.call.seconds) == (5, 8, 63)
 
 
 def test_arithmetic() -> None:

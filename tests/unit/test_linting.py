@@ -102,6 +102,12 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
     ),
     (
         "DGL004",
+        lambda: one(retry=RetryPolicy(0, delay=60, infrastructure_retries=20), **_backend()),
+        lambda: one(retry=RetryPolicy(0, delay=60, infrastructure_retries=20)),
+        {},
+    ),
+    (
+        "DGL004",
         lambda: one(retry=RetryPolicy(20, max_delay=120), timeout=5),
         lambda: one(retry=RetryPolicy(20, max_delay=120), timeout=TimeoutPolicy(total="1h")),
         {},
@@ -148,6 +154,12 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
         "DGL007",
         lambda: many(3, circuit_breaker=CircuitBreaker(counts="call"), retry=3),
         lambda: many(3, circuit_breaker=CircuitBreaker(), retry=3),
+        {},
+    ),
+    (
+        "DGL007",
+        lambda: many(3, circuit_breaker=CircuitBreaker(), retry=2),
+        lambda: many(3, circuit_breaker=CircuitBreaker(), retry=2, **_backend()),
         {},
     ),
     (
@@ -273,7 +285,7 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
     (
         "DGL016",
         lambda: many(6, timeout=TimeoutPolicy(1, on_expiry="abandon")),
-        lambda: many(5, timeout=TimeoutPolicy(1, on_expiry="abandon")),
+        lambda: many(5, retry=0, timeout=TimeoutPolicy(1, on_expiry="abandon")),
         {"default_backend": "threading", "settings": DagliteSettings(max_abandoned=5)},
     ),
     (
@@ -301,6 +313,12 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
         "DGL017",
         lambda: one(retry=0, idempotent=False),
         lambda: one(retry=RetryPolicy(0, infrastructure_retries=0), idempotent=False),
+        scripted(),
+    ),
+    (
+        "DGL017",
+        lambda: one(retry=1, idempotent=False),
+        lambda: one(retry=0, idempotent=False),
         {},
     ),
     ("DGL018", lambda: many(bulkhead=4), lambda: many(bulkhead=3), scripted()),

@@ -45,6 +45,11 @@ class Capabilities:
     kill: bool = False
     shared_memory: bool = False
 
+    @property
+    def loses_workers(self) -> bool:
+        """Whether a worker can die under a call: none does that is a thread of this process."""
+        return self.kill or not (self.in_place or self.shared_memory)
+
 
 @runtime_checkable
 class Backend(Protocol):

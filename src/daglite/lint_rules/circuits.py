@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from daglite._units import format_duration
-from daglite.bounds import attempts_of
 from daglite.lint_rules.subject import Advice, Found, Rules, Subject, by_key, needed_by
 
 __all__ = ["rules"]
@@ -53,7 +52,7 @@ def _most_records(of: Subject) -> int | None:
     breaker = of.policies.circuit_breaker
     if of.calls is None or breaker is None:
         return None
-    each = attempts_of(of.policies.retry) * of.calls_of_attempt
+    each = of.attempts * of.calls_of_attempt
     return of.calls * (each if breaker.counts == "attempt" else 1)
 
 

@@ -7,7 +7,7 @@ import math
 from tenacity.wait import wait_base
 
 from daglite._units import format_duration
-from daglite.bounds import attempts_of, back_off_of
+from daglite.bounds import back_off_of
 from daglite.lint_rules.subject import Found, Rules, Subject
 
 __all__ = ["rules"]
@@ -37,7 +37,7 @@ def _long_back_off(of: Subject) -> Found:
     retry, timeout = of.policies.retry, of.policies.timeout
     if retry is None or retry.max_elapsed is not None or (timeout is not None and timeout.total):
         return None
-    seconds = back_off_of(retry)
+    seconds = back_off_of(retry, of.step.backend)
     if seconds < _LONG:
         return None
     return (
@@ -82,7 +82,7 @@ def _retries_in_step(of: Subject) -> Found:
     retry = of.policies.retry
     if retry is None or retry.jitter != "none" or not retry.max_retries or of.largest_map in (0, 1):
         return None
-    if isinstance(retry.backoff, wait_base) or back_off_of(retry) == 0:
+    if isinstance(retry.backoff, wait_base) or back_off_of(retry, of.step.backend) == 0:
         return None
     if retry.backoff == "decorrelated":
         return None
@@ -120,11 +120,10 @@ def _fallback_for_everything(of: Subject) -> Found:
 
 @rules.of_task("DGL013", "info")
 def _no_worker_to_lose(of: Subject) -> Found:
-    retry, can = of.policies.retry, of.step.backend.capabilities
+    retry = of.policies.retry
     if retry is None or "infrastructure_retries" not in retry.model_fields_set:
         return None
-    here = can.in_place or can.shared_memory
-    if not retry.infrastructure_retries or can.kill or not here:
+    if not retry.infrastructure_retries or of.step.backend.capabilities.loses_workers:
         return None
     return (
         f"it has infrastructure_retries={retry.infrastructure_retries}, but backend "
@@ -138,7 +137,7 @@ def _too_many_abandoned(of: Subject) -> Found:
     timeout, most = of.policies.timeout, getattr(of.step.backend, "max_abandoned", None)
     if timeout is None or timeout.on_expiry != "abandon" or most is None or of.calls is None:
         return None
-    attempts = of.calls * attempts_of(of.policies.retry) * of.calls_of_attempt
+    attempts = of.calls * of.attempts * of.calls_of_attempt
     if attempts <= most:
         return None
     return (
@@ -150,10 +149,9 @@ def _too_many_abandoned(of: Subject) -> Found:
 
 @rules.of_task("DGL017", "warning")
 def _harm_done_twice(of: Subject) -> Found:
-    attempts = attempts_of(of.policies.retry)
-    if of.policies.idempotent is not False or attempts == 1:
+    if of.policies.idempotent is not False or of.attempts == 1:
         return None
     return (
-        f"it says idempotent=False, but may be run {attempts} times",
+        f"it says idempotent=False, but may be run {of.attempts} times",
         "write retry=None, or RetryPolicy(0, infrastructure_retries=0)",
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, final
 
+from daglite.bounds import attempts_of
 from daglite.core.plan import Step
 from daglite.policies import CircuitBreaker, PolicySet
 
@@ -51,6 +52,11 @@ class Subject:
     def policies(self) -> PolicySet:
         """Resolved."""
         return self.step.policies
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts a call can be, hedges aside, from 1."""
+        return attempts_of(self.policies.retry, self.step.backend)
 
     @property
     def calls_of_attempt(self) -> int:

@@ -91,7 +91,7 @@ def links_of(
     if breaker is not None and of_calls:
         links.append(("circuit breaker", CircuitOfCalls(breaker)))
     if retry is not None:
-        links.append(("retry", Retry(retry)))
+        links.append(("retry", Retry(retry, losses=backend.capabilities.loses_workers)))
     if policies.hedge is not None:
         links.append(("hedge", Hedging(policies.hedge)))
     links += [("around_attempt", _Checked(each)) for each in policies.around_attempt]

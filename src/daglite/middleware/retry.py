@@ -24,10 +24,16 @@ class Retry:
 
     Losses of the infrastructure (`DagliteError.infrastructure`) and failures of the task are
     counted apart.
+
+    Args:
+        policy: What is wanted.
+        losses: Whether the backend can lose a worker; else an error that tells of one is the
+            task's own: that of a run inside it.
     """
 
-    def __init__(self, policy: RetryPolicy) -> None:
+    def __init__(self, policy: RetryPolicy, *, losses: bool = True) -> None:
         self._policy = policy
+        self._losses = losses
 
     async def __call__(self, call: Call, call_next: Next, /) -> Outcome:
         policy, kernel = self._policy, call.run.kernel
@@ -56,7 +62,7 @@ class Retry:
                     return _refused(outcome, why)
             else:
                 record_failure(call, outcome)
-            if isinstance(error, DagliteError) and error.infrastructure:
+            if self._losses and isinstance(error, DagliteError) and error.infrastructure:
                 losses += 1
                 if losses > policy.infrastructure_retries:
                     return outcome

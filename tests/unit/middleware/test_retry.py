@@ -444,3 +444,18 @@ def test_max_elapsed_counts_the_first_attempt(on_failure: Any) -> None:
     with evaluate.context(clock=clock) as ctx, pytest.raises(OSError, match="max_elapsed"):
         ctx.evaluate(slow.bind(), on_failure=on_failure)
     assert starts == [0, 11, 22]
+
+
+@pytest.mark.parametrize("backend", ["sequential", "threading"])
+def test_a_lost_worker_that_a_task_tells_of_itself(backend: str) -> None:
+    """Where no worker can be lost, it is a failure of the task: that of a run inside, say."""
+    tries: list[int] = []
+
+    def fail() -> None:
+        tries.append(1)
+        raise WorkerDiedError("lost")
+
+    policy = RetryPolicy(2, "none", infrastructure_retries=4)
+    with pytest.raises(WorkerDiedError):
+        evaluate(task(fail, name="fail", retry=policy).bind(), default_backend=backend)
+    assert len(tries) == 3
