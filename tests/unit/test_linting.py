@@ -21,9 +21,11 @@ from daglite import (
     RetryBudget,
     RetryPolicy,
     TimeoutPolicy,
+    evaluate,
     lint,
     task,
 )
+from daglite.core.maps import MOST_PARKED
 from daglite.lint_rules.registry import RULES
 from daglite.lint_rules.subject import Severity
 from daglite.testing import ScriptedBackend, VirtualClock
@@ -62,6 +64,8 @@ def hedged(delay: float | None = None, **more: Any) -> dict[str, Any]:
 
 
 BREAKER = CircuitBreaker(consecutive=5, max_park=20)
+SLOW = CircuitBreaker(slow_call=20)
+SLOW_CALLS = SLOW.model_copy(update={"counts": "call"})
 STEADY: dict[str, Any] = {"delay": 1, "jitter": "none"}
 Expression = Callable[[], Any]
 
@@ -132,9 +136,19 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
     ),
     (
         "DGL006",
+        lambda: one(circuit_breaker=BREAKER, timeout=TimeoutPolicy(total=20)),
         lambda: one(circuit_breaker=CircuitBreaker(), timeout=TimeoutPolicy(total=20)),
+        {},
+    ),
+    (
+        "DGL006",
         lambda: one(
-            circuit_breaker=CircuitBreaker(on_open="fail"), timeout=TimeoutPolicy(total=20)
+            circuit_breaker=CircuitBreaker(max_park=20),
+            timeout=TimeoutPolicy(total=20),
+        ),
+        lambda: one(
+            circuit_breaker=CircuitBreaker(max_park=20, mode="metrics_only"),
+            timeout=TimeoutPolicy(total=20),
         ),
         {},
     ),
@@ -283,6 +297,18 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
         {},
     ),
     (
+        "DGL015",
+        lambda: many(20_000, rate_limit=RateLimit(1, max_wait=9_000)),
+        lambda: many(20_000, rate_limit=RateLimit(1, max_wait=MOST_PARKED)),
+        {},
+    ),
+    (
+        "DGL015",
+        lambda: many(20_000, rate_limit=1, timeout=TimeoutPolicy(total=9_000)),
+        lambda: many(20_000, rate_limit=1, timeout=TimeoutPolicy(total=MOST_PARKED)),
+        {},
+    ),
+    (
         "DGL016",
         lambda: many(6, timeout=TimeoutPolicy(1, on_expiry="abandon")),
         lambda: many(5, retry=0, timeout=TimeoutPolicy(1, on_expiry="abandon")),
@@ -326,9 +352,26 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
         "DGL019",
         lambda: many(7, bulkhead=Bulkhead(2, 4)),
         lambda: many(6, bulkhead=Bulkhead(2, 4)),
+        scripted(),
+    ),
+    (
+        "DGL019",
+        lambda: many(7, bulkhead=Bulkhead(2, 4)),
+        lambda: many(7, bulkhead=Bulkhead(2)),
+        scripted(),
+    ),
+    (
+        "DGL019",
+        lambda: many(7, bulkhead=Bulkhead(1, 0), backend="threading"),
+        lambda: many(7, bulkhead=Bulkhead(1, 0)),
         {},
     ),
-    ("DGL019", lambda: many(7, bulkhead=Bulkhead(2, 4)), lambda: many(7, bulkhead=Bulkhead(2)), {}),
+    (
+        "DGL019",
+        lambda: many(7, bulkhead=Bulkhead(1, 0), timeout=30),
+        lambda: many(7, bulkhead=Bulkhead(1, 0), retry=3),
+        {},
+    ),
     (
         "DGL020",
         lambda: one(circuit_breaker=CircuitBreaker(slow_call=10), timeout=10),
@@ -339,6 +382,30 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
         "DGL020",
         lambda: one(circuit_breaker=CircuitBreaker(slow_call=60), timeout=TimeoutPolicy(total=9)),
         lambda: one(circuit_breaker=CircuitBreaker(slow_call=60)),
+        {},
+    ),
+    (
+        "DGL020",
+        lambda: one(circuit_breaker=SLOW, timeout=TimeoutPolicy(10, total=60)),
+        lambda: one(circuit_breaker=SLOW_CALLS, timeout=TimeoutPolicy(10, total=60)),
+        {},
+    ),
+    (
+        "DGL020",
+        lambda: one(circuit_breaker=SLOW_CALLS, timeout=TimeoutPolicy(10, total=20)),
+        lambda: one(circuit_breaker=SLOW_CALLS, timeout=TimeoutPolicy(10), retry=3),
+        {},
+    ),
+    (
+        "DGL020",
+        lambda: one(circuit_breaker=_in_mode("metrics_only"), timeout=9),
+        lambda: one(circuit_breaker=_in_mode("disabled"), timeout=9),
+        {},
+    ),
+    (
+        "DGL020",
+        lambda: one(circuit_breaker=SLOW, timeout=9),
+        lambda: one(circuit_breaker=_in_mode("forced_open"), timeout=9),
         {},
     ),
     (
@@ -426,7 +493,31 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
         lambda: one(**hedged(quantile=0.5)),
         scripted(),
     ),
+    (
+        "DGL028",
+        lambda: one(circuit_breaker=CircuitBreaker(), timeout=TimeoutPolicy(total="10m")),
+        lambda: one(circuit_breaker=CircuitBreaker(), timeout=TimeoutPolicy(total="11m")),
+        {},
+    ),
+    (
+        "DGL028",
+        lambda: one(circuit_breaker=CircuitBreaker(), timeout=TimeoutPolicy(total=20)),
+        lambda: one(circuit_breaker=BREAKER, timeout=TimeoutPolicy(total=20)),
+        {},
+    ),
+    (
+        "DGL028",
+        lambda: one(circuit_breaker=CircuitBreaker(), timeout=TimeoutPolicy(total=20)),
+        lambda: one(
+            circuit_breaker=CircuitBreaker(on_open="fail"), timeout=TimeoutPolicy(total=20)
+        ),
+        {},
+    ),
 ]
+
+
+def _in_mode(mode: Any) -> CircuitBreaker:
+    return SLOW.model_copy(update={"mode": mode})
 
 
 def _backend() -> dict[str, Any]:
@@ -473,6 +564,13 @@ def test_texts() -> None:
     (refused,) = lint(one(cache=True))
     assert refused.message == "cache= can't be carried out in this version of daglite yet"
     assert refused.fix == "leave it out"
+
+
+def test_in_place_no_element_waits() -> None:
+    """What lint says nothing of holds: one after the other, no element needs a queue."""
+    mapped = other.with_options(bulkhead=Bulkhead(1, 0)).extend(x=range(30))
+    assert "DGL019" not in {finding.code for finding in lint(mapped)}
+    assert evaluate(mapped) == list(range(30))
 
 
 def test_layers_count() -> None:

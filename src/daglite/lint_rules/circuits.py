@@ -16,16 +16,29 @@ _NEVER_OPEN = ("disabled", "metrics_only")
 
 @rules.of_task("DGL006", "warning")
 def _parked_beyond_the_total(of: Subject) -> Found:
+    return _parked_too_long(of, chosen=True)
+
+
+@rules.of_task("DGL028", "info")
+def _parked_by_default(of: Subject) -> Found:
+    return _parked_too_long(of, chosen=False)
+
+
+def _parked_too_long(of: Subject, *, chosen: bool) -> Found:
+    """Of a `max_park` that somebody has *chosen*, or of the default."""
     breaker, timeout = of.policies.circuit_breaker, of.policies.timeout
     if breaker is None or breaker.on_open != "park" or breaker.mode in _NEVER_OPEN:
         return None
     if timeout is None or timeout.total is None or breaker.max_park < timeout.total:
         return None
+    if ("max_park" in breaker.model_fields_set) != chosen:
+        return None
+    default = "" if chosen else ", the default"
     return (
-        f"a call may be parked for max_park={format_duration(breaker.max_park)}, but its total "
-        f"of {format_duration(timeout.total)} ends it before, as a TaskTimeoutError that doesn't "
-        "tell of the circuit",
-        "lower max_park below total, or write on_open='fail'",
+        f"a call may be parked for max_park={format_duration(breaker.max_park)}{default}, but its "
+        f"total of {format_duration(timeout.total)} ends it before, as a TaskTimeoutError that "
+        "doesn't tell of the circuit",
+        "give a max_park below total, or write on_open='fail'",
     )
 
 
@@ -61,14 +74,17 @@ def _never_slow(of: Subject) -> Found:
     breaker, timeout = of.policies.circuit_breaker, of.policies.timeout
     if breaker is None or breaker.slow_call is None or timeout is None:
         return None
-    limit = timeout.total if timeout.attempt is None else timeout.attempt
-    assert limit is not None
-    if breaker.slow_call < limit:
+    if breaker.mode in ("disabled", "forced_open"):
         return None
+    of_attempts = breaker.counts == "attempt" and timeout.attempt is not None
+    limit = timeout.attempt if of_attempts else timeout.total
+    if limit is None or breaker.slow_call < limit:
+        return None
+    name = "limit of an attempt" if of_attempts else "total"
     return (
-        f"no call is ever slow: its timeout of {format_duration(limit)} ends it before "
+        f"no {breaker.counts} is ever slow: its {name} of {format_duration(limit)} ends it before "
         f"slow_call={format_duration(breaker.slow_call)}",
-        "lower slow_call below the timeout",
+        f"lower slow_call below the {name}",
     )
 
 
