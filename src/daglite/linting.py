@@ -15,9 +15,9 @@ from daglite.lint_rules.subject import Severity, Subject
 from daglite.middleware.build import prepare_states
 from daglite.planner import Planner
 from daglite.policies import PolicySet
-from daglite.session import Options, Session
+from daglite.session import Options, Session, process_states
 from daglite.settings import DagliteSettings
-from daglite.state.registry import Registry
+from daglite.state.registry import Kind, Registry
 
 __all__ = ["Finding", "lint"]
 
@@ -114,12 +114,24 @@ def _findings(nodes: Mapping[NodeId, GraphNode], planner: Planner) -> Iterator[F
 
 
 def _refused_states(subjects: list[Subject]) -> Iterator[Finding]:
-    states = Registry({"process": Registry()})
+    states = Registry({"process": _LookedAt(process_states())})
     for subject in subjects:
         try:
             prepare_states(subject.policies, states, subject.name)
         except PolicyError as error:
             yield Finding("DGL002", "error", subject.name, *_parts_of(subject.name, error))
+
+
+@final
+class _LookedAt:
+    """The states of a wider scope, for a graph that isn't run: none is made."""
+
+    def __init__(self, states: Registry) -> None:
+        self._states = states
+
+    def obtain(self, kind: Kind, key: str, policy: Any, user: str) -> None:
+        """Refuse what `evaluate` would refuse."""
+        self._states.check(kind, key, policy, user)
 
 
 def _parts_of(task: str, error: Exception) -> tuple[str, str]:

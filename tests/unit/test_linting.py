@@ -21,11 +21,13 @@ from daglite import (
     RetryBudget,
     RetryPolicy,
     TimeoutPolicy,
+    breakers,
     evaluate,
     lint,
     task,
 )
 from daglite.core.maps import MOST_PARKED
+from daglite.exceptions import PolicyError
 from daglite.lint_rules.registry import RULES
 from daglite.lint_rules.subject import Severity
 from daglite.testing import ScriptedBackend, VirtualClock
@@ -582,3 +584,23 @@ def test_layers_count() -> None:
         ("DGL003", "work"),
         ("DGL011", "work"),
     ]
+
+
+def test_a_key_that_the_process_uses_already() -> None:
+    """`evaluate` refuses another policy for it, so lint does; looking makes no state."""
+    first = CircuitBreaker("looked at", consecutive=2, scope="process")
+    second = CircuitBreaker("looked at", consecutive=3, scope="process")
+    mine, others = work.with_options(circuit_breaker=second), other.with_options
+
+    def refused() -> list[str]:
+        return [f.message for f in lint(mine.bind()) if f.code == "DGL002"]
+
+    lint(others(circuit_breaker=first).bind())
+    assert refused() == []
+    assert "looked at" not in [each.key for each in breakers()]
+    assert evaluate(others(circuit_breaker=first).bind()) == 0
+    (message,) = refused()
+    assert message.startswith("tasks 'other' and 'work' share the circuit breaker 'looked at', but")
+    with pytest.raises(PolicyError, match=message.partition(":")[0]):
+        evaluate(mine.bind())
+    assert [f for f in lint(others(circuit_breaker=first).bind()) if f.code == "DGL002"] == []

@@ -142,6 +142,18 @@ class Registry:
         """The state of *key* in this registry's own scope, as a `Source` gives it."""
         return self._find(kind, key, policy, user, "run")
 
+    def check(self, kind: Kind, key: str, policy: Any, user: str) -> None:
+        """
+        Look whether `obtain` would give *user* a state; none is made.
+
+        Raises:
+            PolicyError: The key is in use with another policy.
+        """
+        with self._lock:
+            entry = self._entries.get((kind, key))
+        if entry is not None and entry.policy != policy:
+            _refuse(kind, key, (entry.user, user), "policy", (entry.policy, policy))
+
     def _find(self, kind: Kind, key: str, policy: Any, user: str, scope: Scope) -> Any:
         source = None
         if scope != "run":

@@ -140,3 +140,16 @@ def test_breakers() -> None:
     db = registry.breaker(WantedBreaker(), "db", "store", "process")
     assert registry.breakers() == (web, db)
     assert process.breakers() == (db,)
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_looking_makes_nothing(method: str) -> None:
+    """What `check` refuses is what `obtain` would, and it leaves no trace."""
+    _, policy, kind = KINDS[method]
+    registry, other = Registry(), object()
+    registry.check(kind, "db", other, "fetch")  # type: ignore[arg-type]
+    state = getattr(registry, method)(policy, "db", "store")
+    registry.check(kind, "db", policy, "fetch")  # type: ignore[arg-type]
+    with pytest.raises(PolicyError, match=f"'store' and 'fetch' share the {kind} 'db'"):
+        registry.check(kind, "db", other, "fetch")  # type: ignore[arg-type]
+    assert getattr(registry, method)(policy, "db", "fetch") is state
