@@ -20,6 +20,9 @@ Every error that daglite raises::
 
 What `evaluate` raises for a task's own exception is made by `as_execution_error`: an instance of
 `ExecutionError` *and* of the exception's type, so that ``except ValueError`` keeps working.
+
+Errors of tasks and backends that are set up wrongly have a `problem` and, where there is one, a
+`fix`: their text is both.
 """
 
 import pickle
@@ -73,7 +76,32 @@ class DagliteError(Exception):
     """A loss of the infrastructure: counted against ``infrastructure_retries``."""
 
 
-class TaskConfigurationError(DagliteError):
+class _FixableError(Exception):
+    """
+    An error that may say what to do about it.
+
+    Args:
+        args: What is wrong, as one sentence.
+        fix: What to do; `str` ends with it.
+    """
+
+    fix: str | None = None
+    """What to do; None where there is no more to say than what is wrong."""
+
+    def __init__(self, *args: object, fix: str | None = None) -> None:
+        super().__init__(*args)
+        self.fix = fix
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without the fix."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return self.problem if self.fix is None else f"{self.problem}; {self.fix}"
+
+
+class TaskConfigurationError(_FixableError, DagliteError):
     """A task, or a call of one, that is set up wrongly."""
 
     permanent = True
@@ -95,7 +123,7 @@ class SettingsError(DagliteError, ValueError):
     """A setting that can't be read or makes no sense."""
 
 
-class BackendError(DagliteError):
+class BackendError(_FixableError, DagliteError):
     """A backend that is unknown, can't start or misses its extra."""
 
 

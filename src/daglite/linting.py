@@ -101,7 +101,6 @@ def _findings(nodes: Mapping[NodeId, GraphNode], planner: Planner) -> Iterator[F
         try:
             step = planner.step_of(task)
         except (PolicyError, BackendError) as error:
-            # The message tells the way out, too.
             yield Finding("DGL001", "error", task.name, *_parts_of(task.name, error))
             continue
         calls = [sizes[node.id] for node in those]
@@ -134,11 +133,11 @@ class _LookedAt:
         self._states.check(kind, key, policy, user)
 
 
-def _parts_of(task: str, error: Exception) -> tuple[str, str]:
-    """The message, and what it says at its end that is to be done."""
-    message = str(error).removeprefix(f"task {task!r}: ")
-    what, cut, fix = message.rpartition("; ")
-    return (what, fix) if cut else (message, "see the message")
+def _parts_of(task: str, error: PolicyError | BackendError) -> tuple[str, str]:
+    """Message and fix; what a finding says before them is left out."""
+    name = f"task {task!r}"
+    message = error.problem.removeprefix(f"{name}: ").removeprefix(f"{name} ")
+    return message, "see the message" if error.fix is None else error.fix
 
 
 def _largest(sizes: list[int]) -> int:

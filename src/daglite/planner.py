@@ -82,13 +82,13 @@ class Planner:
         try:
             policies = resolve_policies([("settings", PolicySet(**left)), *layers])
         except PolicyError as error:
-            raise PolicyError(f"task {task.name!r}: {error}") from error
+            raise PolicyError(f"task {task.name!r}: {error.problem}", fix=error.fix) from error
         check_carried_out(f"task {task.name!r}", policies)
         try:
             wanted = task.backend if task.backend is not None else self._default_backend
             backend = self._find(wanted)
         except BackendError as error:
-            raise BackendError(f"task {task.name!r}: {error}") from error
+            raise BackendError(f"task {task.name!r}: {error.problem}", fix=error.fix) from error
         check_promises(f"task {task.name!r}", policies, backend)
         if self._chaos:
             _check_kills(task, policies, backend)
@@ -96,7 +96,7 @@ class Planner:
         try:
             chain = build_chain(policies, dispatch, backend, chaos=self._chaos)
         except PolicyError as error:
-            raise PolicyError(f"task {task.name!r}: {error}") from error
+            raise PolicyError(f"task {task.name!r}: {error.problem}", fix=error.fix) from error
         if chain is None:
             return Step(task, policies, backend, dispatch, bare=True, passive=True)
         skips = chain.may_skip and not chain.passive and backend.capabilities.in_place
@@ -137,7 +137,8 @@ def check_carried_out(whose: str, policies: PolicySet) -> None:
         if slot in NOT_YET:
             raise PolicyError(
                 f"{whose}: {_SPELLINGS.get(slot, f'{slot}=')} can't be carried out in "
-                "this version of daglite yet; leave it out"
+                "this version of daglite yet",
+                fix="leave it out",
             )
 
 
@@ -155,8 +156,8 @@ def check_promises(whose: str, policies: PolicySet, backend: Backend) -> None:
     """
     if policies.hedge is not None and backend.slots < 2:
         raise PolicyError(
-            f"{whose} has hedge=, but backend {backend.name!r} makes one call at a time; use a "
-            "backend with more workers, such as 'threading', or leave it out"
+            f"{whose} has hedge=, but backend {backend.name!r} makes one call at a time",
+            fix="use a backend with more workers, such as 'threading', or leave it out",
         )
     wanted = None if policies.timeout is None else policies.timeout.on_expiry
     can = backend.capabilities
@@ -164,8 +165,8 @@ def check_promises(whose: str, policies: PolicySet, backend: Backend) -> None:
         able = "'cancel' or 'abandon'" if can.cancel else "'abandon'"
         raise PolicyError(
             f"{whose} asks for on_expiry={wanted!r}, but backend {backend.name!r} "
-            f"can't {wanted} a call; use on_expiry={able}, or leave it out for the strongest "
-            "that the backend has"
+            f"can't {wanted} a call",
+            fix=f"use on_expiry={able}, or leave it out for the strongest that the backend has",
         )
 
 
@@ -176,11 +177,13 @@ def _check_kills(task: TaskInfo, policies: PolicySet, backend: Backend) -> None:
     if not backend.capabilities.kill:
         raise PolicyError(
             f"task {task.name!r} asks for chaos=Chaos(kill=True), but backend {backend.name!r} "
-            "can't kill a call; give another fault, such as error=, in its place"
+            "can't kill a call",
+            fix="give another fault, such as error=, in its place",
         )
     wanted = None if policies.timeout is None else policies.timeout.on_expiry
     if wanted not in (None, "kill"):
         raise PolicyError(
             f"task {task.name!r} asks for chaos=Chaos(kill=True), but also for "
-            f"on_expiry={wanted!r}, so that its calls are never killed; leave one of them out"
+            f"on_expiry={wanted!r}, so that its calls are never killed",
+            fix="leave one of them out",
         )

@@ -22,6 +22,7 @@ from typing_extensions import Self
 from daglite import exceptions
 from daglite.exceptions import (
     AttemptRecord,
+    BackendError,
     DagliteError,
     ExecutionError,
     PolicyError,
@@ -72,6 +73,8 @@ ALL = sorted(set(family(DagliteError)), key=lambda cls: cls.__name__)
 
 def sample(cls: type[DagliteError]) -> DagliteError:
     if not issubclass(cls, ExecutionError):
+        if issubclass(cls, (TaskConfigurationError, BackendError)):
+            return cls("what happened", fix="what to do")
         return cls("what happened; what to do")
     return cls(
         "what happened",
@@ -149,6 +152,22 @@ class TestTree:
             assert after.__cause__ is after.original_exception
             assert after.failures[0] is after
             assert [str(each) for each in after.failures[1:]] == ["another one"]
+
+    @pytest.mark.parametrize("cls", [TaskConfigurationError, PolicyError, BackendError])
+    @pytest.mark.parametrize("way", [lambda same: same, again, copy.copy, copy.deepcopy])
+    def test_a_fix(self, cls: Any, way: Any) -> None:
+        """What to do is a fact of its own; the sentence ends with it."""
+        error = way(cls("x is 3", fix="write 4; or 5"))
+        assert (error.problem, error.fix) == ("x is 3", "write 4; or 5")
+        assert str(error) == "x is 3; write 4; or 5"
+        alone = way(cls("x is 3; that is all"))
+        assert (alone.problem, alone.fix, str(alone)) == (str(alone), None, "x is 3; that is all")
+
+    def test_a_fix_of_a_run_inside(self) -> None:
+        """What a task raises of a graph of its own keeps it, and says it."""
+        error: Any = as_execution_error("task failed", original=PolicyError("bad", fix="mend it"))
+        assert (error.problem, error.fix) == ("bad", "mend it")
+        assert "bad; mend it" in str(error)
 
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
     def test_all_protocols(self, protocol: int) -> None:

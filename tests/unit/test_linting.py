@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,8 +27,9 @@ from daglite import (
     lint,
     task,
 )
+from daglite.backends import registry
 from daglite.core.maps import MOST_PARKED
-from daglite.exceptions import PolicyError
+from daglite.exceptions import BackendError, PolicyError
 from daglite.lint_rules.registry import RULES
 from daglite.lint_rules.subject import Severity
 from daglite.testing import ScriptedBackend, VirtualClock
@@ -563,9 +565,6 @@ def test_texts() -> None:
         "DGL003 warning: task 'work': it is retried, but nothing limits an attempt: one that hangs "
         "is never tried again; give it a timeout, such as timeout=30"
     )
-    (refused,) = lint(one(cache=True))
-    assert refused.message == "cache= can't be carried out in this version of daglite yet"
-    assert refused.fix == "leave it out"
 
 
 def test_in_place_no_element_waits() -> None:
@@ -604,3 +603,101 @@ def test_a_key_that_the_process_uses_already() -> None:
     with pytest.raises(PolicyError, match=message.partition(":")[0]):
         evaluate(mine.bind())
     assert [f for f in lint(others(circuit_breaker=first).bind()) if f.code == "DGL002"] == []
+
+
+REFUSED: list[tuple[Expression, PolicySet | None, str, str]] = [
+    (lambda: one(cache=True), None, "^cache= can't be carried out", "^leave it out$"),
+    (lambda: one(backend="thread"), None, "^there is no backend 'thread'$", "^did you mean 'thr"),
+    (
+        lambda: one(backend="process"),
+        None,
+        "^backend 'process' isn't available",
+        "^use one of sequential",
+    ),
+    (
+        lambda: one(timeout=30),
+        PolicySet(timeout=TimeoutPolicy(total=5)),
+        r"TimeoutPolicy: attempt \(30s\) is above total \(5s\)$",
+        "^raise total or lower attempt, or take the weaker one away with timeout=None$",
+    ),
+    (
+        lambda: one(retry=RetryPolicy(delay=20)),
+        PolicySet(retry=RetryPolicy(max_delay=10)),
+        r"max_delay \(10s\) is below delay \(20s\)$",
+        "^raise max_delay or lower delay, or take the weaker one away with retry=None$",
+    ),
+    (
+        lambda: one(circuit_breaker=CircuitBreaker(window=5, min_calls=5)),
+        PolicySet(circuit_breaker=CircuitBreaker(window_type="time", window=50)),
+        "5 calls can't be the window of window_type='time'$",
+        "^give window_type too, or take the weaker one away with circuit_breaker=None$",
+    ),
+    (
+        lambda: one(retry=RetryPolicy(3, "constant", **STEADY), timeout=TimeoutPolicy(total=1)),
+        None,
+        r"^no retry can ever start: .* doesn't fit into timeout\.total \(1s\)$",
+        "^shorten the wait, raise the limit, or write retry=0",
+    ),
+    (
+        lambda: one(retry=RetryPolicy(max_hint=60), timeout=TimeoutPolicy(total=50)),
+        None,
+        "can be followed$",
+        "^lower max_hint or raise total",
+    ),
+    (
+        lambda: one(circuit_breaker=CircuitBreaker(window_type="time", window=10), timeout=30),
+        None,
+        "that time out$",
+        "^raise window or lower attempt",
+    ),
+    (lambda: one(hedge=Hedge(1)), None, "may carry a call out twice$", "^say idempotent=True"),
+    (
+        lambda: one(**hedged(5), timeout=TimeoutPolicy(total=5)),
+        None,
+        "^no hedge can ever start: ",
+        "^lower delay, raise total, or leave the hedge out",
+    ),
+    (lambda: one(**hedged(), bulkhead=1), None, "max_concurrent is 1$", "^raise it, or leave one"),
+    (lambda: one(**hedged()), None, "^has hedge=, but backend", "^use a backend with more workers"),
+    (
+        lambda: one(timeout=TimeoutPolicy(3, on_expiry="kill")),
+        None,
+        "^asks for on_expiry='kill', but backend 'sequential' can't kill a call$",
+        "^use on_expiry='cancel' or 'abandon', or leave it out",
+    ),
+    (
+        lambda: both(
+            work.with_options(bulkhead=Bulkhead(1, key="k")),
+            other.with_options(bulkhead=Bulkhead(2, key="k")),
+        ),
+        None,
+        r"share the bulkhead 'k', but not its policy: .* and Bulkhead\(.*\)$",
+        "^give both the same, or another key$",
+    ),
+]
+
+
+@pytest.mark.parametrize(("expr", "policies", "message", "fix"), REFUSED)
+def test_what_to_do_of_errors(
+    expr: Expression, policies: PolicySet | None, message: str, fix: str
+) -> None:
+    """What `evaluate` refuses says what to do: all of it, and nothing else."""
+    found = [each for each in lint(expr(), policies=policies) if each.severity == "error"]
+    assert len(found) == 1
+    assert re.search(message, found[0].message)
+    assert re.search(fix, found[0].fix)
+    with pytest.raises((PolicyError, BackendError)) as caught:
+        evaluate(expr(), policies=policies)
+    assert str(caught.value).endswith(f"{found[0].message}; {found[0].fix}")
+
+
+def test_an_error_without_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of somebody else's backend, say: the message is all there is."""
+
+    def point(**_: Any) -> list[EntryPoint]:
+        return [EntryPoint("cluster", "nobody:has_it", "daglite.backends")]
+
+    monkeypatch.setattr(registry, "entry_points", point)
+    (found,) = lint(one(backend="cluster"))
+    assert (found.code, found.fix) == ("DGL001", "see the message")
+    assert found.message.startswith("backend 'cluster' (nobody:has_it) can't be loaded: No module")

@@ -71,7 +71,7 @@ ident = task(lambda: threading.get_ident(), name="ident")
         ({"on_failure": "go on"}, TaskConfigurationError, "'stop' or 'continue', not 'go on'"),
         ({"default_backend": "sequentail"}, BackendError, "did you mean 'sequential'"),
         ({"default_backend": "dask"}, BackendError, "'dask' isn't available in this version"),
-        ({"default_backend": 3}, BackendError, "3 is no backend: give a name"),
+        ({"default_backend": 3}, BackendError, "3 is no backend; give a name"),
         ({"use_async": "yes please"}, TaskConfigurationError, "True or False, not 'yes please'"),
         ({"use_async": 1}, TaskConfigurationError, "True or False, not 1"),
         ({"chaos": 1}, TaskConfigurationError, "chaos= takes True or False, not 1"),

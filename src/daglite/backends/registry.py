@@ -126,7 +126,7 @@ def _plugin(name: str) -> Backend:
         return known
     points = entry_points(group=GROUP, name=name)
     if not points:
-        raise BackendError(_unknown(name))
+        raise _unknown(name)
     # Not under the lock: what makes a backend may ask for another one.
     made = _loaded(next(iter(points)))
     with _shared.lock:
@@ -150,19 +150,23 @@ def _loaded(point: EntryPoint) -> Backend:
 def _checked(backend: Any, what: str) -> Backend:
     if isinstance(backend, type) or not isinstance(backend, Backend):
         raise BackendError(
-            f"{what} is no backend: give a name ({', '.join(available_backends())}) "
-            "or an object with the methods of daglite.Backend"
+            f"{what} is no backend",
+            fix=f"give a name ({', '.join(available_backends())}) "
+            "or an object with the methods of daglite.Backend",
         )
     return backend
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str) -> BackendError:
     known = available_backends()
     if name in _LATER:
-        return f"backend {name!r} isn't available in this version; there are {', '.join(known)}"
+        return BackendError(
+            f"backend {name!r} isn't available in this version",
+            fix=f"use one of {', '.join(known)}",
+        )
     close = get_close_matches(name, [*known, *_ALIASES], n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"there is no backend {name!r}; {hint}known are {', '.join(known)}"
+    return BackendError(f"there is no backend {name!r}", fix=f"{hint}known are {', '.join(known)}")
 
 
 if hasattr(os, "register_at_fork"):

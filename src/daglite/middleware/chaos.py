@@ -113,5 +113,6 @@ def _made(kind: type[Exception], text: str) -> Exception:
     except Exception as error:
         raise PolicyError(
             f"chaos can't raise {kind.__name__}, as {kind.__name__}('some text') fails "
-            f"({describe(error)}); give a class that can be made of a text alone"
+            f"({describe(error)})",
+            fix="give a class that can be made of a text alone",
         ) from error

@@ -27,7 +27,7 @@ from daglite._units import DURATION_FORMS, parse_duration, parse_size
 from daglite.exceptions import PolicyError
 from daglite.policies.code import shown, source
 from daglite.policies.json_schema import PolicySchema
-from daglite.policies.messages import refusal
+from daglite.policies.messages import MisfitError, fix_of, refusal
 
 __all__ = [
     "NOT_GIVEN",
@@ -296,9 +296,9 @@ class Policy(PolicyModel):
     def _every_field_has_a_part(self) -> Self:
         for name, (other, value) in self._without_part(self.given).items():
             way = f"give {other}" if value is None else f"choose another {other}"
-            raise ValueError(
-                f"{name}={source(getattr(self, name))} has no part in {other}={source(value)}; "
-                f"leave {name} out or {way}"
+            raise MisfitError(
+                f"{name}={source(getattr(self, name))} has no part in {other}={source(value)}",
+                fix=f"leave {name} out or {way}",
             )
         return self
 
@@ -321,7 +321,9 @@ def _refusals_of(policy: type[PolicyModel]) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise PolicyError(refusal(policy, policy._later, error)) from error
+        fix = fix_of(error)
+        text = refusal(policy, policy._later, error)
+        raise PolicyError(text.removesuffix(f"; {fix}"), fix=fix) from error
     except PydanticSerializationError as error:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, PolicyError):

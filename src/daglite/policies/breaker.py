@@ -38,6 +38,7 @@ from daglite.policies.fields import (
     Scope,
     Share,
 )
+from daglite.policies.messages import MisfitError
 
 __all__ = ["BreakerMode", "CircuitBreaker", "Counts", "OnOpen", "WindowType"]
 
@@ -181,7 +182,8 @@ class CircuitBreaker(Policy):
         if "window" in stronger and "window_type" not in stronger:
             raise PolicyError(
                 f"CircuitBreaker.window: {fields['window']} calls can't be the window of "
-                f"window_type='time'; give window_type too"
+                "window_type='time'",
+                fix="give window_type too",
             )
         del fields["window"]
         return fields
@@ -210,9 +212,9 @@ class CircuitBreaker(Policy):
                 f"window_type='time' for a duration"
             )
         if kind == "count" and (not isinstance(value, int) or isinstance(value, bool)):
-            raise ValueError(
-                f"{shown(value)} is not a whole number of calls from 1; write one such as 100, or "
-                f"give window_type='time' for a duration"
+            raise MisfitError(
+                f"{shown(value)} is not a whole number of calls from 1",
+                fix="write one such as 100, or give window_type='time' for a duration",
             )
         return value
 
@@ -223,27 +225,30 @@ class CircuitBreaker(Policy):
             object.__setattr__(self, "failure_rate", _rate_of(self.given))
         self._check_it_can_trip()
         if self.max_break < self.break_for:
-            raise ValueError(
+            raise MisfitError(
                 f"max_break ({format_duration(self.max_break)}) is below break_for "
-                f"({format_duration(self.break_for)}); raise max_break or lower break_for"
+                f"({format_duration(self.break_for)})",
+                fix="raise max_break or lower break_for",
             )
         return self
 
     def _check_it_can_trip(self) -> None:
         if self.failure_rate is None and self.consecutive is None and self.slow_call is None:
-            raise ValueError(
+            raise MisfitError(
                 "failure_rate is None, and neither consecutive nor slow_call is given, so that the "
-                "circuit can never open; give one of them"
+                "circuit can never open",
+                fix="give one of them",
             )
         if self.slow_call is None and Exception in self.ignore:
-            raise ValueError(
-                "ignore has Exception, so that no failure counts and the circuit can never open; "
-                "name the errors that say nothing about the dependency"
+            raise MisfitError(
+                "ignore has Exception, so that no failure counts and the circuit can never open",
+                fix="name the errors that say nothing about the dependency",
             )
         if self.needs_window and self.window_type == "count" and self.window < self.min_calls:
-            raise ValueError(
+            raise MisfitError(
                 f"window ({self.window} calls) is below min_calls ({self.min_calls}), so that no "
-                f"rate could ever open the circuit; raise window or lower min_calls"
+                "rate could ever open the circuit",
+                fix="raise window or lower min_calls",
             )
 
     @field_serializer("ignore", when_used="json")

@@ -28,6 +28,7 @@ from daglite.policies.base import (
 from daglite.policies.code import hashed, import_path, resolved, shown
 from daglite.policies.conditions import ErrorTypes, read_predicate
 from daglite.policies.fields import CODE_SCHEMA, ErrorClasses, Flag, PositiveSize
+from daglite.policies.messages import MisfitError
 
 __all__ = ["CachePolicy", "SingleFlight"]
 
@@ -217,14 +218,16 @@ class CachePolicy(Policy):
     def _fields_agree(self) -> Self:
         ttl, ahead = self.ttl, self.refresh_ahead
         if ttl is not None and ahead is not None and ahead >= ttl:
-            raise ValueError(
+            raise MisfitError(
                 f"refresh_ahead ({format_duration(ahead)}) is not below ttl "
-                f"({format_duration(ttl)}); lower refresh_ahead or raise ttl"
+                f"({format_duration(ttl)})",
+                fix="lower refresh_ahead or raise ttl",
             )
         if self.cache_errors and self.error_ttl is None and self.ttl is None:
-            raise ValueError(
+            raise MisfitError(
                 "cache_errors is given without error_ttl or ttl, so that an error would be kept "
-                "for ever; give error_ttl"
+                "for ever",
+                fix="give error_ttl",
             )
         return self
 

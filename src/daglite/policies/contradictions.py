@@ -51,8 +51,9 @@ def _check_retries_start(
         return
     raise PolicyError(
         f"no retry can ever start: the first wait, from retry.delay or retry.backoff "
-        f"({format_duration(wait)}), doesn't fit into {limit}; shorten the wait, raise the "
-        f"limit, or write retry=0 (from {_layers(sources, *slots)})"
+        f"({format_duration(wait)}), doesn't fit into {limit}",
+        fix="shorten the wait, raise the limit, or write retry=0 "
+        f"(from {_layers(sources, *slots)})",
     )
 
 
@@ -65,8 +66,8 @@ def _check_hints_fit(
     if "max_hint" in retry.model_fields_set and retry.max_hint > timeout.total:
         raise PolicyError(
             f"retry.max_hint ({format_duration(retry.max_hint)}) is above timeout.total "
-            f"({format_duration(timeout.total)}), so that no hint that long can be followed; lower "
-            f"max_hint or raise total (from {_layers(sources, 'retry', 'timeout')})"
+            f"({format_duration(timeout.total)}), so that no hint that long can be followed",
+            fix=f"lower max_hint or raise total (from {_layers(sources, 'retry', 'timeout')})",
         )
 
 
@@ -81,8 +82,9 @@ def _check_window_holds_calls(
     raise PolicyError(
         f"circuit_breaker.window ({format_duration(breaker.window)}) is below twice "
         f"timeout.attempt ({format_duration(timeout.attempt)}), so that it holds too few of the "
-        f"calls that time out; raise window or lower attempt "
-        f"(from {_layers(sources, 'circuit_breaker', 'timeout')})"
+        f"calls that time out",
+        fix="raise window or lower attempt "
+        f"(from {_layers(sources, 'circuit_breaker', 'timeout')})",
     )
 
 
@@ -91,8 +93,9 @@ def _check_hedging_is_safe(
 ) -> None:
     if hedge is not None and not idempotent:
         raise PolicyError(
-            f"hedge={hedge} may carry a call out twice; say idempotent=True if that does "
-            f"no harm, or take it away with hedge=None (from {_layers(sources, 'hedge')})"
+            f"hedge={hedge} may carry a call out twice",
+            fix="say idempotent=True if that does no harm, or take it away with hedge=None "
+            f"(from {_layers(sources, 'hedge')})",
         )
 
 
@@ -109,13 +112,15 @@ def _check_hedges_start(
     if hedge.delay is not None and total is not None and hedge.delay >= total:
         raise PolicyError(
             f"no hedge can ever start: hedge.delay ({format_duration(hedge.delay)}) doesn't fit "
-            f"into timeout.total ({format_duration(total)}); lower delay, raise total, or leave "
-            f"the hedge out (from {_layers(sources, 'hedge', 'timeout')})"
+            f"into timeout.total ({format_duration(total)})",
+            fix="lower delay, raise total, or leave the hedge out "
+            f"(from {_layers(sources, 'hedge', 'timeout')})",
         )
     if bulkhead is not None and bulkhead.max_concurrent == 1:
         raise PolicyError(
-            f"no hedge can ever run beside its first call: bulkhead.max_concurrent is 1; raise it, "
-            f"or leave one of them out (from {_layers(sources, 'hedge', 'bulkhead')})"
+            "no hedge can ever run beside its first call: bulkhead.max_concurrent is 1",
+            fix="raise it, or leave one of them out "
+            f"(from {_layers(sources, 'hedge', 'bulkhead')})",
         )
 
 

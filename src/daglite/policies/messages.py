@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, final
 
 from pydantic import BaseModel, ValidationError
 
 from daglite.policies.code import shown
 
-__all__ = ["did_you_mean", "refusal"]
+__all__ = ["MisfitError", "did_you_mean", "fix_of", "refusal"]
+
+
+@final
+class MisfitError(ValueError):
+    """
+    Fields that don't fit together.
+
+    Args:
+        problem: What is wrong.
+        fix: What to do; the message ends with it.
+    """
+
+    def __init__(self, problem: str, *, fix: str) -> None:
+        super().__init__(f"{problem}; {fix}")
+        self.fix = fix
 
 
 def refusal(policy: type[BaseModel], later: Iterable[str], error: ValidationError) -> str:
@@ -23,6 +38,13 @@ def refusal(policy: type[BaseModel], later: Iterable[str], error: ValidationErro
     complaints = error.errors(include_url=False)
     # Of a field that takes several kinds of values, each kind complains.
     return "\n".join(dict.fromkeys(_complaint(policy, later, each) for each in complaints))
+
+
+def fix_of(error: ValidationError) -> str | None:
+    """What a validator says is to be done, if that is all that was wrong."""
+    complaints = error.errors(include_url=False)
+    cause = complaints[0].get("ctx", {}).get("error")
+    return cause.fix if isinstance(cause, MisfitError) and len(complaints) == 1 else None
 
 
 def _complaint(policy: type[BaseModel], later: Iterable[str], details: Mapping[str, Any]) -> str:

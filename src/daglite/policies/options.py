@@ -81,7 +81,7 @@ def policies_from_options(where: str, **options: Any) -> PolicySet:
             del given["backoff"]
         return PolicySet(**given)
     except PolicyError as error:
-        raise PolicyError(f"{where}: {_as_option(str(error))}") from error
+        raise PolicyError(f"{where}: {_as_option(error.problem)}", fix=error.fix) from error
 
 
 def _check_name(where: str, name: str) -> None:

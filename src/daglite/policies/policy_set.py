@@ -331,7 +331,9 @@ def _merged(slot: str, weaker: Any, stronger: Any, layers: Sequence[str] = ()) -
         return stronger.merged_over(weaker)
     except PolicyError as error:
         whose = f" (of {listed(layers)})" if layers else ""
+        or_else = f"take the weaker one away with {slot}=None"
         raise PolicyError(
             f"{slot}={shown(stronger, 200)} over {slot}={shown(weaker, 200)}{whose} makes no "
-            f"sense: {error}; or take the weaker one away with {slot}=None"
+            f"sense: {error.problem}",
+            fix=or_else if error.fix is None else f"{error.fix}, or {or_else}",
         ) from error

@@ -57,6 +57,7 @@ from daglite.policies.conditions import (
     read_retry_on,
 )
 from daglite.policies.fields import CODE_SCHEMA, TYPES_SCHEMA, Count
+from daglite.policies.messages import MisfitError
 
 __all__ = ["RetryPolicy"]
 
@@ -196,14 +197,16 @@ class RetryPolicy(Policy):
     def _fields_agree(self) -> Self:
         waits = isinstance(self.backoff, str) and self.backoff != "none"
         if waits and self.max_delay < self.delay:
-            raise ValueError(
+            raise MisfitError(
                 f"max_delay ({format_duration(self.max_delay)}) is below delay "
-                f"({format_duration(self.delay)}); raise max_delay or lower delay"
+                f"({format_duration(self.delay)})",
+                fix="raise max_delay or lower delay",
             )
         if isinstance(self.backoff, tuple) and max(self.backoff) > self.max_delay:
-            raise ValueError(
+            raise MisfitError(
                 f"backoff has a delay of {format_duration(max(self.backoff))}, above max_delay "
-                f"({format_duration(self.max_delay)}); raise max_delay or shorten that delay"
+                f"({format_duration(self.max_delay)})",
+                fix="raise max_delay or shorten that delay",
             )
         if isinstance(self.backoff, wait_base) and "jitter" not in self.model_fields_set:
             # As data, so that equal policies wait alike.

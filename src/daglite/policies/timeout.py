@@ -17,6 +17,7 @@ from daglite.policies.base import (
     Seconds,
     typed_init,
 )
+from daglite.policies.messages import MisfitError
 
 __all__ = ["Expiry", "TimeoutPolicy"]
 
@@ -79,8 +80,9 @@ class TimeoutPolicy(Policy):
         if self.attempt is None and self.total is None:
             raise ValueError("neither attempt nor total is given; give at least one limit")
         if self.attempt is not None and self.total is not None and self.attempt > self.total:
-            raise ValueError(
+            raise MisfitError(
                 f"attempt ({format_duration(self.attempt)}) is above total "
-                f"({format_duration(self.total)}); raise total or lower attempt"
+                f"({format_duration(self.total)})",
+                fix="raise total or lower attempt",
             )
         return self

@@ -161,7 +161,8 @@ class Registry:
             if source is None:
                 raise PolicyError(
                     f"task {user!r} asks for a {kind} with scope={scope!r}, which can't be shared "
-                    f"that far here; use {_one_of(['run', *self._beyond])}"
+                    "that far here",
+                    fix=f"use {_one_of(['run', *self._beyond])}",
                 )
         with self._lock:
             entry = self._entries.get((kind, key))
@@ -189,7 +190,9 @@ def _refuse(
         who = f"task {first!r} uses the {kind} {key!r} with more than one {what}"
     else:
         who = f"tasks {first!r} and {second!r} share the {kind} {key!r}, but not its {what}"
-    raise PolicyError(f"{who}: {both[0]!r} and {both[1]!r}; give both the same, or another key")
+    raise PolicyError(
+        f"{who}: {both[0]!r} and {both[1]!r}", fix="give both the same, or another key"
+    )
 
 
 def _one_of(names: list[str]) -> str:

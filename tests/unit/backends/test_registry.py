@@ -172,7 +172,7 @@ def test_an_unknown_name(name: str) -> None:
 @pytest.mark.parametrize("wrong", [3, object(), ThreadBackend, SequentialBackend, ["threading"]])
 def test_what_is_no_backend(wrong: Any) -> None:
     """Also a class, which somebody forgot to call."""
-    with pytest.raises(BackendError, match="is no backend: give a name"):
+    with pytest.raises(BackendError, match="is no backend; give a name"):
         find_backend(wrong)
 
 
