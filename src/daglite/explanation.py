@@ -12,24 +12,24 @@ Source: R. L. Graham, Bounds on Multiprocessing Timing Anomalies (1969).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 from daglite._units import format_duration
 from daglite.bounds import Bound, CallBounds, bounds_of, total_of
-from daglite.core.elements import length_of
-from daglite.core.graph import GraphNode, MapTaskNode, NodeId, TaskInfo
+from daglite.core.graph import GraphNode, NodeId, TaskInfo
 from daglite.core.maps import MOST_PARKED
 from daglite.core.plan import Step
 from daglite.core.protocols import Backend
+from daglite.core.sizes import losses_of, sizes_of
 from daglite.middleware.build import links_of
 from daglite.policies import PolicySet
 from daglite.policies.frozen import FrozenMapping
 from daglite.session import Options, Session
 from daglite.settings import DagliteSettings
 
-__all__ = ["Explanation", "TaskExplanation", "WorkerPool", "explain", "sizes_of"]
+__all__ = ["Explanation", "TaskExplanation", "WorkerPool", "explain"]
 
 _SHOWN = 8
 """Names of a long path that are shown."""
@@ -45,6 +45,8 @@ class TaskExplanation:
         name: Its name.
         nodes: How many nodes of the graph it has, maps as one.
         calls: How many calls they make; None: that is known only when the graph runs.
+        fewer: Whether there may be fewer calls: some are for what another map gives, which leaves
+            failed elements out.
         backend: Name of its backend.
         workers: How many calls run at a time there.
         policies: The resolved policies.
@@ -56,6 +58,7 @@ class TaskExplanation:
     name: str
     nodes: int
     calls: int | None
+    fewer: bool
     backend: str
     workers: int
     policies: PolicySet
@@ -165,40 +168,9 @@ def explain(
     bounds = {task: bounds_of(step.policies, step.backend) for task, step in steps.items()}
     sizes = sizes_of(nodes.values())
     path, critical_path = _critical_path(nodes, bounds, sizes)
-    counts = _counts(nodes.values(), sizes)
+    counts = _counts(nodes.values(), sizes, steps)
     tasks = tuple(_explained(steps[task], bounds[task], counts[task]) for task in steps)
     return Explanation(tasks, _pools(steps, bounds, counts), path, critical_path)
-
-
-def sizes_of(nodes: Iterable[GraphNode]) -> dict[NodeId, int | None]:
-    """
-    How many calls each node makes; None where only the run knows.
-
-    Args:
-        nodes: Each after its inputs.
-    """
-    sizes: dict[NodeId, int | None] = {}
-    for node in nodes:
-        if node.kind == "gather":
-            sizes[node.id] = 0
-        else:
-            sizes[node.id] = 1 if node.kind == "task" else _size_of(node, sizes)
-    return sizes
-
-
-def _size_of(node: MapTaskNode, sizes: Mapping[NodeId, int | None]) -> int | None:
-    lengths: list[int] = []
-    for place in node.mapped:
-        source = node.args[place]
-        if place not in node.refs:
-            length = length_of(source)
-        else:
-            # A map makes a list with an element for each of its calls.
-            length = sizes[source.id] if source.kind == "map" else None
-        if length is None:
-            return None
-        lengths.append(length)
-    return min(lengths) if node.mode == "zip" else math.prod(lengths)
 
 
 def _critical_path(
@@ -252,7 +224,7 @@ def _pools(
 ) -> tuple[WorkerPool, ...]:
     backends: dict[int, Backend] = {id(s.backend): s.backend for s in steps.values()}
     work: dict[int, list[Bound]] = {key: [] for key in backends}
-    for task, (_, calls) in counts.items():
+    for task, (_, calls, _) in counts.items():
         each = bounds[task].work.named(f"task {task.name!r}")
         if calls is None:
             why = f"task {task.name!r}: how many elements its map has is known only at run time"
@@ -269,18 +241,24 @@ class _Count(NamedTuple):
 
     nodes: int
     calls: int | None
+    fewer: bool
 
 
 def _counts(
-    nodes: Iterable[GraphNode], sizes: Mapping[NodeId, int | None]
+    nodes: Collection[GraphNode],
+    sizes: Mapping[NodeId, int | None],
+    steps: Mapping[TaskInfo, Step],
 ) -> dict[TaskInfo, _Count]:
+    losses = losses_of(nodes, lambda task: steps[task].drops_failed)
     counts: dict[TaskInfo, _Count] = {}
     for node in nodes:
         if node.kind != "gather":
-            number, calls = counts.get(node.task, (0, 0))
+            number, calls, fewer = counts.get(node.task, (0, 0, False))
             size = sizes[node.id]
             both = None if size is None or calls is None else calls + size
-            counts[node.task] = _Count(number + 1, both)
+            # Its own losses are calls.
+            fewer = fewer or bool(losses[node.id] - {node.id})
+            counts[node.task] = _Count(number + 1, both, fewer)
     return counts
 
 
@@ -290,6 +268,7 @@ def _explained(step: Step, bounds: CallBounds, count: _Count) -> TaskExplanation
         name=step.name,
         nodes=count.nodes,
         calls=count.calls,
+        fewer=count.fewer,
         backend=step.backend.name,
         workers=step.backend.slots,
         policies=step.policies,
@@ -297,9 +276,6 @@ def _explained(step: Step, bounds: CallBounds, count: _Count) -> TaskExplanation
         chain=(*links, f"backend {step.backend.name!r}"),
         bounds=bounds,
     )
-
-
-# -- text -------------------------------------------------------------------------
 
 
 def _lines(
@@ -326,7 +302,8 @@ def _lines(
 
 
 def _lines_of(task: TaskExplanation) -> Iterator[str]:
-    calls = "?" if task.calls is None else str(task.calls)
+    most = "up to " if task.fewer else ""
+    calls = "?" if task.calls is None else f"{most}{task.calls}"
     what = "call" if task.calls == 1 else "calls"
     nodes = f" of {task.nodes} nodes" if task.nodes > 1 else ""
     yield f"task {task.name!r}: {calls} {what}{nodes}"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from daglite.core.graph import GraphNode, NodeId, TaskInfo
+from daglite.core.plan import Step
 from daglite.core.protocols import Backend
+from daglite.core.sizes import losses_of, parted_by, sizes_of
 from daglite.exceptions import BackendError, PolicyError
-from daglite.explanation import sizes_of
 from daglite.lint_rules.registry import RULES
 from daglite.lint_rules.subject import Severity, Subject
 from daglite.middleware.build import prepare_states
@@ -91,25 +92,40 @@ def lint(
 
 
 def _findings(nodes: Mapping[NodeId, GraphNode], planner: Planner) -> Iterator[Finding]:
-    sizes = sizes_of(nodes.values())
-    own: dict[TaskInfo, list[GraphNode]] = {}
-    for node in nodes.values():
-        if node.kind != "gather":
-            own.setdefault(node.task, []).append(node)
-    subjects: list[Subject] = []
-    for task, those in own.items():
+    steps: dict[TaskInfo, Step] = {}
+    for task in dict.fromkeys(node.task for node in nodes.values() if node.kind != "gather"):
         try:
-            step = planner.step_of(task)
+            steps[task] = planner.step_of(task)
         except (PolicyError, BackendError) as error:
             yield Finding("DGL001", "error", task.name, *_parts_of(task.name, error))
-            continue
-        calls = [sizes[node.id] for node in those]
-        maps = [sizes[node.id] for node in those if node.kind == "map"]
-        subjects.append(Subject(step, task.func, _if_known(calls, sum), _if_known(maps, _largest)))
+    subjects = _subjects(nodes, steps)
     yield from _refused_states(subjects)
     for rule in RULES:
         for advice in rule.look(subjects):
             yield Finding(rule.code, rule.severity, *advice)
+
+
+def _subjects(nodes: Mapping[NodeId, GraphNode], steps: Mapping[TaskInfo, Step]) -> list[Subject]:
+    sizes = sizes_of(nodes.values())
+    losses = losses_of(nodes.values(), lambda task: task in steps and steps[task].drops_failed)
+    owned: dict[TaskInfo, list[GraphNode]] = {task: [] for task in steps}
+    for node in nodes.values():
+        if node.kind != "gather" and node.task in owned:
+            owned[node.task].append(node)
+    subjects: list[Subject] = []
+    for task, own in owned.items():
+        maps = [node for node in own if node.kind == "map"]
+        parting = frozenset().union(*(parted_by(node, losses) for node in maps))
+        subjects.append(
+            Subject(
+                steps[task],
+                task.func,
+                calls=_if_known([sizes[node.id] for node in own], sum),
+                largest_map=_if_known([sizes[node.id] for node in maps], _largest),
+                parted_by=tuple(dict.fromkeys(nodes[each].name for each in sorted(parting))),
+            )
+        )
+    return subjects
 
 
 def _refused_states(subjects: list[Subject]) -> Iterator[Finding]:

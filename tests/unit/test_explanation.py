@@ -12,6 +12,7 @@ from daglite import (
     DagliteSettings,
     Explanation,
     FallbackPolicy,
+    MapPolicy,
     PolicySet,
     RetryPolicy,
     TimeoutPolicy,
@@ -206,6 +207,19 @@ def test_sizes_of_maps(make: Any, calls: int | None) -> None:
             "task 'work': how many elements its map has is known only at run time",
         )
         assert not found.critical_path.unbounded
+
+
+def test_a_map_below_one_that_skips() -> None:
+    """Failed elements are missing there, so that the number is the largest there can be."""
+    skipping = work.with_options(map_policy=MapPolicy("skip"), name="skips").extend(x=range(3))
+    found = explain(work.extend(x=work.with_options(name="keeps").extend(x=skipping)))
+    told = {each.name: (each.calls, each.fewer) for each in found.tasks}
+    assert told == {"skips": (3, False), "keeps": (3, True), "work": (3, True)}
+    assert "task 'skips': 3 calls\n" in found
+    assert "task 'keeps': up to 3 calls\n" in found
+    # What a task makes of it has no such number.
+    assert "task 'work': ? calls\n" in explain(work.extend(x=listed.bind()))
+    assert explain(endless.bind(x=skipping)).tasks[1].fewer is False
 
 
 def test_an_empty_map_takes_no_time() -> None:

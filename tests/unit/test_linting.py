@@ -17,6 +17,7 @@ from daglite import (
     DagliteSettings,
     FallbackPolicy,
     Hedge,
+    MapPolicy,
     PolicySet,
     RateLimit,
     RetryBudget,
@@ -38,7 +39,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "user-guide" / "explain-and-lint.md"
 
 
 @task
-def work(x: int = 0) -> int:
+def work(x: int = 0, y: int = 0) -> int:
     raise AssertionError("nothing is run")
 
 
@@ -62,6 +63,19 @@ def scripted() -> dict[str, Any]:
     return {"default_backend": ScriptedBackend(VirtualClock(), slots=4)}
 
 
+def pairs(first: Any, second: Any, **options: Any) -> Any:
+    return work.with_options(**options).zip(x=first, y=second)
+
+
+def skipping(source: Any = range(9), **options: Any) -> Any:
+    return other.with_options(**{"map_policy": SKIP, **options}).extend(x=source)
+
+
+def kept(source: Any) -> Any:
+    """A map that loses nothing."""
+    return other.with_options(name="keeps").extend(x=source)
+
+
 def hedged(delay: float | None = None, **more: Any) -> dict[str, Any]:
     given = {"delay": 1 if delay is None else delay, **more} if "quantile" not in more else more
     return {"hedge": Hedge(**given), "idempotent": True}
@@ -70,6 +84,7 @@ def hedged(delay: float | None = None, **more: Any) -> dict[str, Any]:
 BREAKER = CircuitBreaker(consecutive=5, max_park=20)
 SLOW = CircuitBreaker(slow_call=20)
 SLOW_CALLS = SLOW.model_copy(update={"counts": "call"})
+SKIP = MapPolicy("skip")
 STEADY: dict[str, Any] = {"delay": 1, "jitter": "none"}
 Expression = Callable[[], Any]
 
@@ -517,7 +532,33 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
         ),
         {},
     ),
+    ("DGL029", lambda: pairs(skipping(), skipping()), lambda: pairs(kept([1]), kept([1])), {}),
+    (
+        "DGL029",
+        lambda: pairs(skipping(), range(9)),
+        lambda: pairs(skipping(map_policy=MapPolicy("collect")), range(9)),
+        {},
+    ),
+    ("DGL029", lambda: _with_itself(skipping), lambda: _with_itself(kept), {}),
+    (
+        "DGL029",
+        lambda: pairs(kept(skipping()), [other.bind() for _ in range(9)]),
+        lambda: pairs(skipping(), other.bind()),
+        {},
+    ),
+    (
+        "DGL029",
+        lambda: pairs(range(9), skipping()),
+        lambda: work.extend(x=skipping(), y=skipping()),
+        {},
+    ),
 ]
+
+
+def _with_itself(then: Callable[[Any], Any]) -> Any:
+    """What a map gives, zipped with what another map makes of it."""
+    first = skipping()
+    return pairs(first, then(first))
 
 
 def _in_mode(mode: Any) -> CircuitBreaker:
@@ -701,3 +742,12 @@ def test_an_error_without_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = lint(one(backend="cluster"))
     assert (found.code, found.fix) == ("DGL001", "see the message")
     assert found.message.startswith("backend 'cluster' (nobody:has_it) can't be loaded: No module")
+
+
+def test_which_losses_part_a_zip() -> None:
+    """Those that don't befall all that is zipped are named, each once."""
+    shared = skipping(name="shared")
+    first, second = skipping(shared, name="first"), skipping(shared, name="second")
+    (found,) = [f for f in lint(pairs(kept(first), kept(second))) if f.code == "DGL029"]
+    assert "'first' or 'second'" in found.message
+    assert "shared" not in found.message

@@ -100,3 +100,8 @@ class Step(Target):
         step = copy(self)
         step.body = body
         return step
+
+    @property
+    def drops_failed(self) -> bool:
+        """Whether maps leave failed elements out."""
+        return self.tolerance is not None and self.tolerance.on_error == "skip"

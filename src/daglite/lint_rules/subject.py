@@ -36,12 +36,14 @@ class Subject:
         function: Its function.
         calls: How many calls the graph has of it; None: only the run knows.
         largest_map: Elements of its largest map; 0: it has none; None: only the run knows.
+        parted_by: Names of maps whose losses part what its maps zip.
     """
 
     step: Step
     function: Callable[..., Any]
     calls: int | None
     largest_map: int | None
+    parted_by: tuple[str, ...]
 
     @property
     def name(self) -> str:
