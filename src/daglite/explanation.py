@@ -160,7 +160,7 @@ def explain(
     options = Options(
         default_backend=default_backend, policies=policies, overrides=overrides, settings=settings
     )
-    nodes, planner = _session.plan(expr, options)
+    nodes, planner = _session.plan(expr, options, "explain")
     steps: dict[TaskInfo, Step] = {}
     for node in nodes.values():
         if node.kind != "gather" and node.task not in steps:

@@ -87,7 +87,7 @@ def lint(
     options = Options(
         default_backend=default_backend, policies=policies, overrides=overrides, settings=settings
     )
-    nodes, planner = _session.plan(expr, options)
+    nodes, planner = _session.plan(expr, options, "lint")
     return tuple(_findings(nodes, planner))
 
 

@@ -195,15 +195,18 @@ class Session:
         with outer.run.nesting(run, outer):
             return _execute(run, nodes, root.id, steps, on_failure)
 
-    def plan(self, expr: Any, options: Options) -> tuple[dict[NodeId, GraphNode], Planner]:
+    def plan(
+        self, expr: Any, options: Options, asked: str
+    ) -> tuple[dict[NodeId, GraphNode], Planner]:
         """
         The graph of *expr*, each node after its inputs, and what would plan it; nothing is run.
 
         Args:
             expr: What `evaluate` takes.
             options: What this call says.
+            asked: Name of the function that was called, for messages.
         """
-        root = _root_of(expr)
+        root = _root_of(expr, asked)
         return {} if root is None else build_graph(root), self._planner(options)
 
     def _settings(self, options: Options) -> DagliteSettings:
@@ -349,27 +352,27 @@ def _root_names(nodes: dict[NodeId, GraphNode], root: NodeId) -> tuple[str, ...]
     return tuple(names)
 
 
-def _root_of(expr: Any) -> Node | None:
+def _root_of(expr: Any, asked: str = "evaluate") -> Node | None:
     """What to evaluate; None for a container without anything to wait for."""
     if isinstance(expr, BaseTaskFuture):
         return expr
     if isinstance(expr, Task):
-        raise TypeError(f"evaluate needs a future, not {expr!r}; bind it first: {expr.name}.bind()")
+        raise TypeError(f"{asked} needs a future, not {expr!r}; bind it first: {expr.name}.bind()")
     if not isinstance(expr, (list, tuple, set, frozenset, dict)):
         hint = "; decorate it with @task and bind it" if callable(expr) else ""
         raise TypeError(
-            f"evaluate needs a future, or a list, tuple or dict of futures, not {expr!r:.60}{hint}"
+            f"{asked} needs a future, or a list, tuple or dict of futures, not {expr!r:.60}{hint}"
         )
     items = expr.values() if isinstance(expr, dict) else expr
     for item in items:
         if isinstance(item, Task):
             raise TypeError(
-                f"evaluate was given a {type(expr).__name__} that holds {item!r:.60}, which is "
+                f"{asked} was given a {type(expr).__name__} that holds {item!r:.60}, which is "
                 f"no future; bind it first: {item.name}.bind()"
             )
         if gather(item) is None and not isinstance(item, (list, tuple, dict)):
             raise TypeError(
-                f"evaluate was given a {type(expr).__name__} that holds {item!r:.60}, "
+                f"{asked} was given a {type(expr).__name__} that holds {item!r:.60}, "
                 "which is no future"
             )
     return gather(expr)

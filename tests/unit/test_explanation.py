@@ -239,8 +239,16 @@ def test_what_evaluate_refuses() -> None:
         explain(work.with_options(cache=True).bind())
     with pytest.raises(BackendError, match="no backend 'thread'"):
         explain(work.bind(), default_backend="thread")
-    with pytest.raises(TypeError, match="bind it first"):
+
+
+def test_what_is_no_future() -> None:
+    """It says so of itself, not of `evaluate`."""
+    with pytest.raises(TypeError, match=r"^explain needs a future, not <Task .*; bind it first"):
         explain(work)
+    with pytest.raises(TypeError, match=r"^explain needs a future, or a list, .* not 3$"):
+        explain(3)
+    with pytest.raises(TypeError, match=r"^explain was given a list that holds 3, which is no"):
+        explain([work.bind(), 3])
 
 
 def test_pickle() -> None:

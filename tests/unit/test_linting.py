@@ -751,3 +751,17 @@ def test_which_losses_part_a_zip() -> None:
     (found,) = [f for f in lint(pairs(kept(first), kept(second))) if f.code == "DGL029"]
     assert "'first' or 'second'" in found.message
     assert "shared" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (work, r"^lint needs a future, not <Task .*; bind it first"),
+        (3, r"^lint needs a future, or a list, .* not 3$"),
+        ([work], r"^lint was given a list that holds <Task .*; bind it first"),
+    ],
+)
+def test_what_is_no_future(wrong: Any, message: str) -> None:
+    """It says so of itself, not of `evaluate`."""
+    with pytest.raises(TypeError, match=message):
+        lint(wrong)
