@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -225,6 +226,65 @@ def test_scripts_that_make_no_sense(lab: Lab) -> None:
         lab(double.bind(x=1), {"double": 5})
     with pytest.raises(KeyError):
         lab(double.bind(x=1), lambda call: {}["nothing"])
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.1, math.nan, math.inf, True, "3s", None])
+def test_times_that_make_no_sense(seconds: Any) -> None:
+    """An ending takes a number of seconds from 0; all else is refused before anything runs."""
+    with pytest.raises(BackendError, match=r"^Takes: seconds is a number from 0, not "):
+        Takes(seconds)
+    with pytest.raises(BackendError, match=r"^Fails: after is a number from 0, not "):
+        Fails(OSError(), seconds)
+    assert (Takes(0).seconds, Takes(2.5).seconds, Fails(OSError(), 3).after) == (0, 2.5, 3)
+
+
+@pytest.mark.parametrize("error", ["busy", OSError, None, 3])
+def test_what_is_no_error(error: Any) -> None:
+    """Neither a text nor a class can be raised from."""
+    with pytest.raises(BackendError, match=r"^Fails: error is an exception such as OSError\('busy"):
+        Fails(error)
+    assert isinstance(Fails(KeyboardInterrupt()).error, KeyboardInterrupt)
+
+
+def test_names_that_nothing_asked_for(lab: Lab) -> None:
+    """A name with a typo is unused, whatever became of the call that it was meant for."""
+    assert lab(double.bind(x=4), {"dubble": Takes(3), "double": Takes(1), "add": []}) == 8
+    assert lab.backend.unused == ("dubble", "add")
+    assert lab(double.bind(x=4), lambda call: None) == 8
+    assert lab.backend.unused == ()
+    assert ScriptedBackend(lab.clock).unused == ()
+    assert ScriptedBackend(lab.clock, {"double": Takes(1)}).unused == ("double",)
+
+
+def test_a_strict_script(lab: Lab) -> None:
+    """What it says nothing of fails, and its function isn't run, unless it says so."""
+
+    def strict(script: Any) -> Any:
+        fails = task(lambda x: pytest.fail("it runs"), name="fetch")
+        backend = ScriptedBackend(lab.clock, script, strict=True)
+        return lab(fails.with_options(retry=1, backoff="none").bind(x=1), default_backend=backend)
+
+    nothing = r"says nothing of attempt 1 of task 'fetch'; "
+    with pytest.raises(BackendError, match=nothing + r"it has 'fetsch', 'add'; .* Takes\(\)"):
+        strict({"fetsch": Takes(3), "add": Takes(1)})
+    with pytest.raises(BackendError, match=nothing + r"return Takes\(\)"):
+        strict(lambda call: None)
+    with pytest.raises(BackendError, match="says nothing of attempt 2 of task 'fetch'"):
+        strict({"fetch": [Fails(OSError())]})
+    assert strict({"fetch": [Fails(OSError()), Takes(1, "page")]}) == "page"
+    assert strict(lambda call: Takes(1, "page")) == "page"
+    whole = ScriptedBackend(lab.clock, {"double": Takes()}, strict=True)
+    assert lab(double.bind(x=4), default_backend=whole) == 8
+
+
+@pytest.mark.parametrize(
+    ("script", "strict", "message"),
+    [(None, True, "strict=True needs a script"), ({}, 1, "strict is True or False, not 1")],
+)
+def test_strictness_that_makes_no_sense(script: Any, strict: Any, message: str) -> None:
+    """Without a script nothing could run at all."""
+    with pytest.raises(BackendError, match=message):
+        ScriptedBackend(VirtualClock(), script, strict=strict)
 
 
 def test_recorded_events(lab: Lab) -> None:

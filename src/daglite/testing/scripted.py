@@ -1,77 +1,22 @@
-"""For tests of graphs: time that costs nothing, calls that end as told, and what happened."""
+"""A backend whose calls end as told, in virtual time."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, TypeVar, final
+from typing import TypeAlias, final
 
 from daglite._clock import VirtualClock
 from daglite.core.call import Call, Outcome
 from daglite.core.dispatch import run_here
-from daglite.core.events import Event
-from daglite.core.no_waits import no_waits
 from daglite.core.protocols import Capabilities, Done
 from daglite.core.run import Run
 from daglite.exceptions import BackendError
+from daglite.testing.endings import OF_FUNCTION, Ending, Fails, Hangs, Takes
 
-__all__ = [
-    "Fails",
-    "Hangs",
-    "RecordedEvents",
-    "ScriptedBackend",
-    "ScriptedCall",
-    "Takes",
-    "VirtualClock",
-    "policies_off",
-]
+__all__ = ["ScriptedBackend", "ScriptedCall"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-E = TypeVar("E", bound=Event)
-
-_OF_FUNCTION: Final[Any] = object()
-
-
-@final
-@dataclass(frozen=True)
-class Takes:
-    """
-    An attempt that succeeds.
-
-    Attributes:
-        seconds: How long it takes, in virtual seconds from 0.
-        value: What it returns; left out, the task's function is run, and how it ends counts.
-    """
-
-    seconds: float = 0.0
-    value: Any = _OF_FUNCTION
-
-
-@final
-@dataclass(frozen=True)
-class Fails:
-    """
-    An attempt that fails.
-
-    Attributes:
-        error: What it raises.
-        after: How long it takes, in virtual seconds from 0.
-    """
-
-    error: BaseException
-    after: float = 0.0
-
-
-@final
-@dataclass(frozen=True)
-class Hangs:
-    """An attempt that never ends and can't be interrupted; what cancels it must abandon it."""
-
-
-Ending: TypeAlias = Takes | Fails | Hangs
 Script: TypeAlias = Mapping[str, Ending | Sequence[Ending]] | Callable[[Call], Ending | None] | None
 
 
@@ -110,12 +55,15 @@ class ScriptedBackend:
             script says nothing of (not in the mapping, past the end of a list, None) runs its
             task's function and takes no time.
         slots: How many calls run at the same time, from 1.  Abandoned ones don't count.
+        strict: Whether a call that the script says nothing of fails, with a `BackendError`; a
+            script that means the function says ``Takes()``.
 
     Attributes:
         calls: The attempts, in the order in which they were submitted.
 
     Raises:
-        BackendError: *slots* or *script* is of the wrong kind.
+        BackendError: *slots*, *script* or *strict* is of the wrong kind, or *strict* without a
+            script.
 
     Example:
         >>> from daglite import RetryPolicy, evaluate, task
@@ -137,7 +85,14 @@ class ScriptedBackend:
     name: str = "scripted"
     capabilities: Capabilities = Capabilities(cancel=True)
 
-    def __init__(self, clock: VirtualClock, script: Script = None, *, slots: int = 4) -> None:
+    def __init__(
+        self,
+        clock: VirtualClock,
+        script: Script = None,
+        *,
+        slots: int = 4,
+        strict: bool = False,
+    ) -> None:
         given: object = slots
         if isinstance(given, bool) or not isinstance(given, int) or given < 1:
             raise BackendError(f"ScriptedBackend: slots is a number from 1 up, not {slots!r}")
@@ -146,10 +101,12 @@ class ScriptedBackend:
                 "ScriptedBackend: script is a mapping of task names to endings, "
                 f"or a function of the call, not {script!r:.60}"
             )
+        _check_strict(strict, script)
         self.slots = slots
         self.calls: list[ScriptedCall] = []
         self._clock = clock
         self._script = script
+        self._strict = strict
         self._queue: deque[tuple[Call, Done]] = deque()
         self._running: dict[Call, Done] = {}
         self._hanging: set[Call] = set()
@@ -158,6 +115,14 @@ class ScriptedBackend:
 
     def __repr__(self) -> str:
         return f"ScriptedBackend(slots={self.slots})"
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The names in the script that no call had; of a script that is a function, none."""
+        if not isinstance(self._script, Mapping):
+            return ()
+        asked = {call.name for call in self.calls}
+        return tuple(name for name in self._script if name not in asked)
 
     def submit(self, call: Call, done: Done) -> None:
         """Queue *call*; it starts when virtual time next may pass and a place is free."""
@@ -197,8 +162,6 @@ class ScriptedBackend:
     def close(self) -> None:
         """Take no more calls."""
         self._closed = True
-
-    # -- places -------------------------------------------------------------------
 
     def _soon(self, action: Callable[[], None]) -> None:
         self._clock.call_at(self._clock.now(), action)
@@ -240,7 +203,7 @@ class ScriptedBackend:
             return
         if isinstance(ending, Fails):
             outcome, seconds = Outcome(error=ending.error), ending.after
-        elif ending.value is _OF_FUNCTION:
+        elif ending.value is OF_FUNCTION:
             outcome, seconds = run_here(call), ending.seconds
         else:
             outcome, seconds = Outcome(ending.value), ending.seconds
@@ -264,6 +227,8 @@ class ScriptedBackend:
         elif script is not None:
             found = script(call)
         if found is None:
+            if self._strict:
+                raise _nothing_for(call, script)
             return Takes()
         if isinstance(found, (Takes, Fails, Hangs)):
             return found
@@ -273,102 +238,17 @@ class ScriptedBackend:
         )
 
 
-@final
-class RecordedEvents:
-    """
-    A callback that keeps the events of its runs.
-
-    Attributes:
-        events: In the order in which they happened.
-
-    Example:
-        >>> from daglite import evaluate, task
-        >>> events = RecordedEvents()
-        >>> evaluate(task(lambda: 1, name="one").bind(), callbacks=[events])
-        1
-        >>> events.names()
-        ['RunStarted', 'NodeStarted', 'NodeCompleted', 'RunFinished']
-    """
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def on_event(self, event: Event) -> None:
-        """Keep *event*."""
-        self.events.append(event)
-
-    def of(self, kind: type[E]) -> list[E]:
-        """The events of that type."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-    def names(self) -> list[str]:
-        """The names of the events' types."""
-        return [type(event).__name__ for event in self.events]
+def _check_strict(strict: object, script: Script) -> None:
+    if not isinstance(strict, bool):
+        raise BackendError(f"ScriptedBackend: strict is True or False, not {strict!r:.60}")
+    if strict and script is None:
+        raise BackendError("ScriptedBackend: strict=True needs a script")
 
 
-@final
-class policies_off:  # noqa: N801
-    """
-    Let no policy wait, for as long as a block or a function runs: for tests of your own code.
-
-    * Back-offs take no time: a failed call is tried again at once, as often as its policy says.
-    * Circuit breakers, rate limits and retry budgets are neither asked nor told: calls go, and
-      what happens leaves no trace for the next test.
-    * `Call.park`, by which your own middlewares wait, returns at once.
-
-    All else stays: timeouts, fallbacks, bulkheads, which errors are retried, the longest hint.
-    Holds for the whole process: all threads, event loops and runs, `protect` too.  What waits
-    already when it begins isn't woken.  Blocks may be nested, and overlap on several threads: the
-    policies are back when the last one ends.
-
-    Example:
-        >>> from daglite import RetryPolicy, protect
-        >>> tries = []
-        >>> @protect(retry=RetryPolicy(3, "constant", delay="1m"))
-        ... def fetch() -> str:
-        ...     tries.append(1)
-        ...     if len(tries) < 3:
-        ...         raise ConnectionError("busy")
-        ...     return "page"
-        >>> with policies_off():
-        ...     fetch()
-        'page'
-    """
-
-    def __enter__(self) -> None:
-        no_waits.append(None)
-
-    def __exit__(self, *_: object) -> None:
-        no_waits.pop()
-
-    def __call__(self, func: F, /) -> F:
-        """
-        Run *func*, a function or an ``async def``, in such a block: ``@policies_off()``.
-
-        Raises:
-            TypeError: *func* is a class, or a generator function, whose body runs after its call.
-        """
-        made: Any
-        lazy = inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func)
-        if lazy or isinstance(func, type) or not callable(func):
-            raise TypeError(
-                f"@policies_off() is for functions, not {func!r:.60}; write "
-                "'with policies_off():' inside"
-            )
-        if inspect.iscoroutinefunction(func):
-
-            async def run_async(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    return await func(*args, **kwargs)
-
-            made = run_async
-        else:
-
-            def run(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    return func(*args, **kwargs)
-
-            made = run
-        made = functools.wraps(func)(made)
-        wrapped: F = made
-        return wrapped
+def _nothing_for(call: Call, script: Script) -> BackendError:
+    fix = "return Takes() to run its function"
+    if isinstance(script, Mapping):
+        fix = f"it has {', '.join(map(repr, script))}; write Takes() to run its function"
+    return BackendError(
+        f"the script says nothing of attempt {call.attempt} of task {call.node_name!r}", fix=fix
+    )
