@@ -25,7 +25,7 @@ from daglite.state.registry import Kind, Maker, Registry
 from daglite.state.shared import SharedBreaker, SharedBucket, SharedBudget
 from daglite.stores.host import HostFile, Row
 
-__all__ = ["HostStates", "host_breakers", "state_directory"]
+__all__ = ["HostStates", "host_breakers", "known_states", "state_directory"]
 
 
 @final
@@ -94,6 +94,18 @@ def host_breakers(directory: Path | None = None) -> list[SharedBreaker]:
         _host(state_directory(directory))
         hosts = list(_hosts.values())
     return [breaker for host in hosts for breaker in host.breakers()]
+
+
+def known_states(directory: Path | None = None) -> Registry | None:
+    """
+    The states of the machine that this process uses; None: it has used none there so far.
+
+    Args:
+        directory: Where the file is, which is neither made nor opened; see `HostStates`.
+    """
+    with _lock[0]:
+        host = _hosts.get(state_directory(directory))
+    return None if host is None else host.registry
 
 
 @final

@@ -11,14 +11,15 @@ from daglite.core.plan import Step
 from daglite.core.protocols import Backend
 from daglite.core.sizes import losses_of, parted_by, sizes_of
 from daglite.exceptions import BackendError, PolicyError
+from daglite.host_states import known_states
 from daglite.lint_rules.registry import RULES
 from daglite.lint_rules.subject import Severity, Subject
 from daglite.middleware.build import prepare_states
 from daglite.planner import Planner
 from daglite.policies import PolicySet
 from daglite.session import Options, Session, process_states
-from daglite.settings import DagliteSettings
-from daglite.state.registry import Kind, Registry
+from daglite.settings import DagliteSettings, get_global_settings
+from daglite.state.registry import Kind, Registry, Scope
 
 __all__ = ["Finding", "lint"]
 
@@ -88,10 +89,17 @@ def lint(
         default_backend=default_backend, policies=policies, overrides=overrides, settings=settings
     )
     nodes, planner = _session.plan(expr, options, "lint")
-    return tuple(_findings(nodes, planner))
+    directory = (settings or get_global_settings()).state_dir
+    wider: dict[Scope, Registry | None] = {
+        "process": process_states(),
+        "host": known_states(directory),
+    }
+    return tuple(_findings(nodes, planner, wider))
 
 
-def _findings(nodes: Mapping[NodeId, GraphNode], planner: Planner) -> Iterator[Finding]:
+def _findings(
+    nodes: Mapping[NodeId, GraphNode], planner: Planner, wider: Mapping[Scope, Registry | None]
+) -> Iterator[Finding]:
     steps: dict[TaskInfo, Step] = {}
     for task in dict.fromkeys(node.task for node in nodes.values() if node.kind != "gather"):
         try:
@@ -99,7 +107,7 @@ def _findings(nodes: Mapping[NodeId, GraphNode], planner: Planner) -> Iterator[F
         except (PolicyError, BackendError) as error:
             yield Finding("DGL001", "error", task.name, *_parts_of(task.name, error))
     subjects = _subjects(nodes, steps)
-    yield from _refused_states(subjects)
+    yield from _refused_states(subjects, wider)
     for rule in RULES:
         for advice in rule.look(subjects):
             yield Finding(rule.code, rule.severity, *advice)
@@ -128,8 +136,10 @@ def _subjects(nodes: Mapping[NodeId, GraphNode], steps: Mapping[TaskInfo, Step])
     return subjects
 
 
-def _refused_states(subjects: list[Subject]) -> Iterator[Finding]:
-    states = Registry({"process": _LookedAt(process_states())})
+def _refused_states(
+    subjects: list[Subject], wider: Mapping[Scope, Registry | None]
+) -> Iterator[Finding]:
+    states = Registry({scope: _LookedAt(known) for scope, known in wider.items()})
     for subject in subjects:
         try:
             prepare_states(subject.policies, states, subject.name)
@@ -139,14 +149,15 @@ def _refused_states(subjects: list[Subject]) -> Iterator[Finding]:
 
 @final
 class _LookedAt:
-    """The states of a wider scope, for a graph that isn't run: none is made."""
+    """The states of a wider scope, if there are any, for a graph that isn't run: none is made."""
 
-    def __init__(self, states: Registry) -> None:
+    def __init__(self, states: Registry | None) -> None:
         self._states = states
 
     def obtain(self, kind: Kind, key: str, policy: Any, user: str) -> None:
         """Refuse what `evaluate` would refuse."""
-        self._states.check(kind, key, policy, user)
+        if self._states is not None:
+            self._states.check(kind, key, policy, user)
 
 
 def _parts_of(task: str, error: PolicyError | BackendError) -> tuple[str, str]:

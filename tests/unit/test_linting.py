@@ -626,10 +626,12 @@ def test_layers_count() -> None:
     ]
 
 
-def test_a_key_that_the_process_uses_already() -> None:
+@pytest.mark.parametrize("scope", ["process", "host"])
+def test_a_key_that_is_used_already(scope: Any) -> None:
     """`evaluate` refuses another policy for it, so lint does; looking makes no state."""
-    first = CircuitBreaker("looked at", consecutive=2, scope="process")
-    second = CircuitBreaker("looked at", consecutive=3, scope="process")
+    key = f"looked at, {scope}"
+    first = CircuitBreaker(key, consecutive=2, scope=scope)
+    second = CircuitBreaker(key, consecutive=3, scope=scope)
     mine, others = work.with_options(circuit_breaker=second), other.with_options
 
     def refused() -> list[str]:
@@ -637,10 +639,10 @@ def test_a_key_that_the_process_uses_already() -> None:
 
     lint(others(circuit_breaker=first).bind())
     assert refused() == []
-    assert "looked at" not in [each.key for each in breakers()]
+    assert key not in [each.key for each in breakers()]
     assert evaluate(others(circuit_breaker=first).bind()) == 0
     (message,) = refused()
-    assert message.startswith("tasks 'other' and 'work' share the circuit breaker 'looked at', but")
+    assert message.startswith(f"tasks 'other' and 'work' share the circuit breaker {key!r}, but")
     with pytest.raises(PolicyError, match=message.partition(":")[0]):
         evaluate(mine.bind())
     assert [f for f in lint(others(circuit_breaker=first).bind()) if f.code == "DGL002"] == []
@@ -765,3 +767,10 @@ def test_what_is_no_future(wrong: Any, message: str) -> None:
     """It says so of itself, not of `evaluate`."""
     with pytest.raises(TypeError, match=message):
         lint(wrong)
+
+
+def test_a_machine_that_nobody_has_used(tmp_path: Path) -> None:
+    """Looking makes no file."""
+    settings = DagliteSettings(state_dir=tmp_path / "new")
+    assert lint(one(rate_limit=RateLimit(1, scope="host")), settings=settings) == ()
+    assert not (tmp_path / "new").exists()
