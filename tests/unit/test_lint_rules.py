@@ -266,8 +266,8 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
     ),
     (
         "DGL015",
-        lambda: many(32, rate_limit=1, timeout=TimeoutPolicy(total=30)),
-        lambda: many(31, rate_limit=1, timeout=TimeoutPolicy(total=30)),
+        lambda: many(2, rate_limit=RateLimit(1, per=31), timeout=TimeoutPolicy(total=30)),
+        lambda: many(99, rate_limit=RateLimit(1, per=30), timeout=TimeoutPolicy(total=30)),
         {},
     ),
     (
@@ -284,8 +284,8 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
     ),
     (
         "DGL015",
-        lambda: many(20_000, rate_limit=1, timeout=TimeoutPolicy(total=9_000)),
-        lambda: many(20_000, rate_limit=1, timeout=TimeoutPolicy(total=MOST_PARKED)),
+        lambda: many(32, rate_limit=RateLimit(1, max_wait=10), timeout=30),
+        lambda: many(32, rate_limit=RateLimit(1, max_wait=10), timeout=TimeoutPolicy(30, total=60)),
         {},
     ),
     (
@@ -348,9 +348,15 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
     ),
     (
         "DGL019",
-        lambda: many(7, bulkhead=Bulkhead(1, 0), timeout=30),
-        lambda: many(7, bulkhead=Bulkhead(1, 0), retry=3),
-        {},
+        lambda: many(30, bulkhead=Bulkhead(7, 2), timeout=30),
+        lambda: many(30, bulkhead=Bulkhead(8, 2), timeout=30),
+        scripted(),
+    ),
+    (
+        "DGL019",
+        lambda: many(30, bulkhead=Bulkhead(2, 0), timeout=TimeoutPolicy(total=30)),
+        lambda: many(30, bulkhead=Bulkhead(2, 1), timeout=TimeoutPolicy(total=30)),
+        scripted(),
     ),
     (
         "DGL020",

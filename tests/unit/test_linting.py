@@ -24,7 +24,15 @@ from daglite import (
     lint,
 )
 from daglite.backends import registry
-from daglite.exceptions import BackendError, PolicyError
+from daglite.exceptions import (
+    BackendError,
+    BulkheadFullError,
+    PolicyError,
+    RateLimitedError,
+    TaskTimeoutError,
+)
+from daglite.testing import ScriptedBackend, Takes
+from tests.unit.lab import Lab
 from tests.unit.lint_graphs import (
     STEADY,
     Expression,
@@ -54,11 +62,28 @@ def test_texts() -> None:
     )
 
 
-def test_in_place_no_element_waits() -> None:
-    """What lint says nothing of holds: one after the other, no element needs a queue."""
-    mapped = other.with_options(bulkhead=Bulkhead(1, 0)).extend(x=range(30))
-    assert "DGL019" not in {finding.code for finding in lint(mapped)}
-    assert evaluate(mapped) == list(range(30))
+CROWDS: list[dict[str, Any]] = [
+    *({"bulkhead": Bulkhead(*each)} for each in [(1, 0), (2, 1), (2, 4), (7, 0), (8, 0), (9, 9)]),
+    *({"rate_limit": RateLimit(1, max_wait=wait)} for wait in [0.5, 1, 20, 29]),
+    *({"rate_limit": RateLimit(1, per=seconds)} for seconds in [30, 51]),
+]
+
+
+@pytest.mark.parametrize("options", CROWDS, ids=str)
+@pytest.mark.parametrize("timeout", [None, TimeoutPolicy(40), TimeoutPolicy(40, total=50)])
+@pytest.mark.parametrize("slots", [1, 4])
+def test_crowds_do_as_lint_says(
+    lab: Lab, options: dict[str, Any], timeout: TimeoutPolicy | None, slots: int
+) -> None:
+    """A map fails of what it shares where lint warns of that, and nowhere else."""
+    mapped = other.with_options(**options, timeout=timeout).extend(x=range(30))
+    found = lint(mapped, default_backend=ScriptedBackend(lab.clock, slots=slots))
+    failed = False
+    try:
+        lab(mapped, {"other": Takes(10, 0)}, slots=slots)
+    except (BulkheadFullError, RateLimitedError, TaskTimeoutError):
+        failed = True
+    assert bool({"DGL015", "DGL019"} & {each.code for each in found}) == failed
 
 
 def test_layers_count() -> None:

@@ -28,10 +28,11 @@ from daglite.core.graph import MapTaskNode
 from daglite.core.kernel import Activity
 from daglite.core.losses import Losses
 from daglite.core.plan import Step
+from daglite.core.protocols import Backend
 from daglite.core.run import Run
 from daglite.exceptions import ExecutionError
 
-__all__ = ["MOST_PARKED", "MapRun"]
+__all__ = ["MOST_PARKED", "MapRun", "window_of"]
 
 _PER_SLOT = 2
 """Calls under way for each slot of the backend, to begin with."""
@@ -53,6 +54,11 @@ _QUEUES = frozenset({"rate limit", "bulkhead", "circuit breaker"})
 
 _SLICE = 256
 """Elements that run in place before others get their turn."""
+
+
+def window_of(backend: Backend) -> int:
+    """How many calls of a map are under way on *backend*, to begin with."""
+    return backend.slots if backend.capabilities.in_place else backend.slots * _PER_SLOT
 
 
 class Scheduler(Protocol):
@@ -98,7 +104,7 @@ class MapRun:
         self._resumes = False
         self._in_place = step.backend.capabilities.in_place
         self._slots = step.backend.slots
-        self._window = self._slots if self._in_place else self._slots * _PER_SLOT
+        self._window = window_of(step.backend)
         timeout = step.policies.timeout
         # A total runs while a call waits for a place: no more shall wait than must.
         self._fixed = timeout is not None and timeout.total is not None

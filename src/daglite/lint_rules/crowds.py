@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from daglite._units import format_duration
-from daglite.core.maps import MOST_PARKED
+from daglite.core.maps import MOST_PARKED, window_of
 from daglite.lint_rules.subject import Advice, Found, Rules, Subject, by_key
 
 __all__ = ["rules"]
@@ -18,19 +18,20 @@ def _too_slow_for_the_map(of: Subject) -> Found:
     rate, timeout, elements = of.policies.rate_limit, of.policies.timeout, of.largest_map
     if rate is None or not elements:
         return None
-    # Of a map that is larger, the others are started as these have had their turns.
-    waiting = min(elements, MOST_PARKED)
+    total = None if timeout is None else timeout.total
+    # The others are started as these have had their turns; with a total, one after the other.
+    waiting = min(elements, MOST_PARKED if total is None else rate.burst + 1)
     who = f"its {elements} elements"
     if waiting < elements:
-        who = f"{waiting} elements of its map that wait at a time"
+        who = f"the {waiting} elements of its map that wait at a time"
     last = (waiting - rate.burst) * rate.per / rate.rate
-    limits = {"max_wait": rate.max_wait, "total": None if timeout is None else timeout.total}
+    limits = {"max_wait": rate.max_wait, "total": total}
     for name, limit in limits.items():
         if limit is not None and last > limit:
             return (
                 f"the last of {who} has its turn under the rate limit after "
                 f"{format_duration(last)}, later than {name}={format_duration(limit)}",
-                f"raise {name} or the rate, or make smaller maps",
+                f"raise {name} or the rate" + ("" if total else ", or make smaller maps"),
             )
     return None
 
@@ -56,8 +57,12 @@ def _queue_too_short(of: Subject) -> Found:
     bulkhead, elements = of.policies.bulkhead, of.largest_map
     if bulkhead is None or bulkhead.max_queue is None or not elements:
         return None
-    if of.step.backend.capabilities.in_place and of.policies.timeout is None:
-        # One after the other, on the caller's thread: none has to wait.
+    if bulkhead.max_concurrent >= window_of(of.step.backend):
+        # No more are started than have places, until they are over in next to no time.
+        return None
+    timeout = of.policies.timeout
+    if bulkhead.max_queue and timeout is not None and timeout.total is not None:
+        # With a total, none is started while another one queues.
         return None
     room = bulkhead.max_concurrent + bulkhead.max_queue
     if elements <= room:

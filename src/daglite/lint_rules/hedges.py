@@ -18,8 +18,8 @@ def _hedges_too_late(of: Subject) -> Found:
         return None
     if timeout.attempt is not None and hedge.delay >= timeout.attempt:
         return (
-            f"its hedges come after {format_duration(hedge.delay)}, but a call runs "
-            f"{format_duration(timeout.attempt)} at most: only one that waits before is hedged",
+            f"no hedge comes: a call has to run for {format_duration(hedge.delay)} before it, but "
+            f"its limit is {format_duration(timeout.attempt)}",
             "lower the hedge's delay below the limit of an attempt",
         )
     last = hedge.delay * hedge.max_hedges
@@ -70,9 +70,9 @@ def _hedges_take_turns(of: Subject) -> Found:
     if rate is None or most == 1:
         return None
     return (
-        f"each hedge takes a turn of its rate limit, and a call that waits for its turn is hedged "
-        f"too: when all are slow, {rate.rate:g} turns carry {rate.rate / most:g} attempts",
-        "leave room for the hedges in the rate, or raise their delay above the wait for a turn",
+        f"each hedge takes a turn of its rate limit: when all calls are slow, {rate.rate:g} turns "
+        f"carry {rate.rate / most:g} attempts",
+        "leave room for the hedges in the rate",
     )
 
 
