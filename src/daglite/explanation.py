@@ -167,7 +167,7 @@ def explain(
             steps[node.task] = planner.step_of(node.task)
     bounds = {task: bounds_of(step.policies, step.backend) for task, step in steps.items()}
     sizes = sizes_of(nodes.values())
-    path, critical_path = _critical_path(nodes, bounds, sizes)
+    path, critical_path = _critical_path(nodes, steps, bounds, sizes)
     counts = _counts(nodes.values(), sizes, steps)
     tasks = tuple(_explained(steps[task], bounds[task], counts[task]) for task in steps)
     return Explanation(tasks, _pools(steps, bounds, counts), path, critical_path)
@@ -175,6 +175,7 @@ def explain(
 
 def _critical_path(
     nodes: Mapping[NodeId, GraphNode],
+    steps: Mapping[TaskInfo, Step],
     bounds: Mapping[TaskInfo, CallBounds],
     sizes: Mapping[NodeId, int | None],
 ) -> tuple[tuple[str, ...], Bound]:
@@ -184,7 +185,7 @@ def _critical_path(
     reasons: dict[str, None] = {}
     for node in nodes.values():
         last = max(node.dependencies, key=ends.__getitem__, default=None)
-        took = _took(node, bounds, sizes)
+        took = _took(node, steps, bounds, sizes)
         reasons.update(dict.fromkeys(took.reasons))
         before[node.id] = last
         ends[node.id] = took.seconds + (0.0 if last is None else ends[last])
@@ -203,6 +204,7 @@ def _critical_path(
 
 def _took(
     node: GraphNode,
+    steps: Mapping[TaskInfo, Step],
     bounds: Mapping[TaskInfo, CallBounds],
     sizes: Mapping[NodeId, int | None],
 ) -> Bound:
@@ -211,10 +213,22 @@ def _took(
         return Bound(0.0)
     call = bounds[node.task].call.named(f"task {node.name!r}")
     size = sizes[node.id]
-    if node.kind == "map" and size is not None and size > MOST_PARKED:
+    if node.kind == "task":
+        return call
+    timeout, waits = steps[node.task].policies.timeout, bounds[node.task].waits
+    total = None if timeout is None else timeout.total
+    if total is not None and any(wait.what != "retry budget" for wait in waits):
+        # What waits for something else than a retry keeps the others from being started.
+        return call.plus(_unknown(node.name)) if size is None else call.times(size)
+    if size is not None and size > MOST_PARKED:
         # With so many parked, no further ones are started even where workers are free.
         return call.plus(call.times(size / MOST_PARKED))
     return call
+
+
+def _unknown(name: str) -> Bound:
+    why = f"task {name!r}: how many elements its map has is known only at run time"
+    return Bound(math.inf, (why,))
 
 
 def _pools(
@@ -227,8 +241,7 @@ def _pools(
     for task, (_, calls, _) in counts.items():
         each = bounds[task].work.named(f"task {task.name!r}")
         if calls is None:
-            why = f"task {task.name!r}: how many elements its map has is known only at run time"
-            each = each.plus(Bound(math.inf, (why,)))
+            each = each.plus(_unknown(task.name))
         work[id(steps[task].backend)].append(each.times(1 if calls is None else calls))
     return tuple(
         WorkerPool(backend.name, backend.slots, total_of(work[key]).times(1 / backend.slots))

@@ -304,6 +304,32 @@ def test_graphs_keep_to_their_bound() -> None:
         check_graph(seed)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rate_limit": RateLimit(1, per=10)},
+        {"rate_limit": RateLimit(1, per=10, max_wait=15)},
+        {"bulkhead": Bulkhead(1)},
+        {"bulkhead": Bulkhead(1, max_wait=15)},
+        {"around_attempt": Parks(9, random.Random(2))},
+        {"around_call": Parks(9, random.Random(2))},
+        {"retry": RetryPolicy(3, "constant", delay=4, jitter="none", hint=None)},
+    ],
+)
+@pytest.mark.parametrize("total", [None, 30])
+def test_maps_of_many_keep_to_their_bound(options: dict[str, Any], total: float | None) -> None:
+    """Elements that aren't started while others queue wait for those, one after the other."""
+    clock = VirtualClock()
+    backend = ScriptedBackend(clock, {"t": [Fails(OSError("down"), 1), Takes(2, 0)]}, slots=4)
+    timeout = TimeoutPolicy(3, total=total, grace=0)
+    made = task(lambda x: x, name="t", timeout=timeout, fallback=FallbackPolicy(0))
+    expr = made.with_options(**options).extend(x=range(100))
+    bound = explain(expr, default_backend=backend).bound
+    with evaluate.context(clock=clock, default_backend=backend) as ctx:
+        assert ctx.evaluate(expr) == [0] * 100
+    assert clock.now() <= bound.seconds * ROUNDING
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("first", range(0, 10_000, 500))
 def test_10_000_stacks(first: int) -> None:

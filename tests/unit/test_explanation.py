@@ -14,6 +14,8 @@ from daglite import (
     FallbackPolicy,
     MapPolicy,
     PolicySet,
+    RateLimit,
+    RetryBudget,
     RetryPolicy,
     TimeoutPolicy,
     explain,
@@ -231,6 +233,27 @@ def test_a_map_of_more_than_may_be_parked() -> None:
     """Elements that aren't started while so many are parked wait for those."""
     assert total_of(work.extend(x=range(10_000))) == 10 + 25_000
     assert total_of(work.extend(x=range(20_000))) == 10 + 20 + 50_000
+    limited = work.with_options(timeout=TimeoutPolicy(total=10, grace=0))
+    assert total_of(limited.extend(x=range(20_000))) == 10 + 20 + 50_000
+
+
+@pytest.mark.parametrize(
+    ("options", "queues"),
+    [
+        ({"rate_limit": RateLimit(1)}, True),
+        ({"bulkhead": 2}, True),
+        ({"circuit_breaker": CircuitBreaker(max_park=5)}, True),
+        ({"circuit_breaker": CircuitBreaker(on_open="fail")}, False),
+        ({"retry": RetryPolicy(9, budget=RetryBudget())}, False),
+        ({}, False),
+    ],
+)
+def test_a_map_whose_elements_queue(options: dict[str, Any], queues: bool) -> None:
+    """With a total, none is started while another one waits for its turn or its place."""
+    made = work.with_options(timeout=TimeoutPolicy(10, total=20, grace=0), **options)
+    call = explain(made.bind()).critical_path.seconds
+    assert explain(made.extend(x=range(3))).critical_path.seconds == call * (3 if queues else 1)
+    assert explain(made.extend(x=iter([1]))).critical_path.unbounded == queues
 
 
 def test_what_evaluate_refuses() -> None:
