@@ -100,8 +100,8 @@ def test_the_same_seed_waits_the_same(clock: VirtualClock) -> None:
         (RetryPolicy(3, "none"), SerializationError("permanent"), 1),
         (RetryPolicy(3, "none", retry_on=SerializationError), SerializationError("named"), 4),
         (RetryPolicy(3, "none"), SystemExit(1), 1),
-        (RetryPolicy(0, "none", infrastructure_retries=2), WorkerDiedError("lost"), 3),
-        (RetryPolicy(5, "none", infrastructure_retries=0), WorkerDiedError("lost"), 1),
+        (RetryPolicy(0, "none", infrastructure_retries=2), WorkerDiedError("lost"), 1),
+        (RetryPolicy(5, "none", infrastructure_retries=0), WorkerDiedError("lost"), 6),
     ],
 )
 def test_what_is_retried(
