@@ -28,11 +28,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mishaps import strike
 from report import draw_picture, make_csv, write_file
 from routes import Airport, Route, RouteTally, add_up, make_rows
 from source import flights_path, table_path
 
-from daglite import RetryPolicy, TaskFuture, ThreadBackend, TimeoutPolicy, task
+from daglite import ProcessBackend, RetryPolicy, TaskFuture, ThreadBackend, TimeoutPolicy, task
+from daglite.exceptions import MemoryLimitError
 
 __all__ = ["build_pipeline"]
 
@@ -177,9 +179,20 @@ def list_groups(months: list[list[Group]]) -> list[Group]:
     return [group for month in months for group in month]
 
 
-@task
+# What computes runs in processes, where a call that leaks, hangs or dies costs nobody else
+# anything. pandas is imported once, before the workers are made.
+in_process = task(
+    backend=ProcessBackend(preload=["pandas"]),
+    max_memory="500MB",
+    timeout=4,
+    retry=RetryPolicy(2, delay="100ms", retry_on=(MemoryLimitError, TimeoutError), seed=2013),
+)
+
+
+@in_process
 def clean(group: Group) -> Group:
     """Drop what was recorded twice, and say of each flight what became of it."""
+    strike(group.month, group.carrier)
     flights = group.flights.drop_duplicates(["day", "flight", "origin", "sched_dep_time"])
     cancelled = flights["dep_time"].isna()
     flights = flights.assign(
@@ -190,9 +203,10 @@ def clean(group: Group) -> Group:
     return replace(group, flights=flights)
 
 
-@task
+@in_process
 def join_weather(group: Group, weather: pd.DataFrame) -> Group:
     """Add to each flight the weather at its airport in the hour of its departure."""
+    strike(group.month, group.carrier)
     flights = group.flights.merge(
         weather, on=["origin", "time_hour"], how="left", validate="many_to_one"
     )
@@ -208,9 +222,10 @@ _COUNTED = [
 ]
 
 
-@task
+@in_process
 def count_routes(group: Group, seats: dict[str, int]) -> dict[Route, RouteTally]:
     """Count one group's flights, route by route."""
+    strike(group.month, group.carrier)
     tallies: dict[Route, RouteTally] = {}
     for row in group.flights[_COUNTED].itertuples(index=False, name=None):
         origin, dest, miles, tailnum, weather, cancelled, diverted, dep_delay, arr_delay = row

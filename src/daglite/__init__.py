@@ -36,6 +36,7 @@ _HOMES = {
     "Outcome": "core.call",
     "Policy": "policies",
     "PolicySet": "policies",
+    "ProcessBackend": "backends.processes.backend",
     "RateLimit": "policies",
     "ResourceLimits": "policies",
     "RetryBudget": "policies",

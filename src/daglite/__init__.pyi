@@ -1,5 +1,6 @@
 from typing import Final
 
+from daglite.backends.processes.backend import ProcessBackend as ProcessBackend
 from daglite.backends.registry import find_backend as find_backend
 from daglite.backends.sequential import SequentialBackend as SequentialBackend
 from daglite.backends.threads import ThreadBackend as ThreadBackend
@@ -67,6 +68,7 @@ __all__ = [
     "Outcome",
     "Policy",
     "PolicySet",
+    "ProcessBackend",
     "RateLimit",
     "ResourceLimits",
     "RetryBudget",

@@ -21,8 +21,12 @@ __all__ = [
     "VirtualClock",
     "nap",
     "now_and_wall_time",
+    "process_time",
     "wall_time",
 ]
+
+process_time = time.process_time
+"""CPU time that this process has used, in seconds."""
 
 Inbox = SimpleQueue[Any]
 """Where other threads leave messages for a kernel."""

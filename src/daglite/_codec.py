@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import pickle
 import threading
 import types
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, final
 
 import cloudpickle  # type: ignore[import-untyped]
 
@@ -21,6 +22,8 @@ from daglite.exceptions import SerializationError, describe
 
 __all__ = [
     "dumps",
+    "dumps_apart",
+    "dumps_function",
     "function_from_state",
     "function_state",
     "import_string",
@@ -132,10 +135,30 @@ def dumps(value: object, *, label: str = "value") -> bytes:
     Raises:
         SerializationError: Neither pickle nor cloudpickle can do it.
     """
+    return _told(value, label, None)
+
+
+def dumps_apart(value: object, apart: list[pickle.PickleBuffer], *, label: str = "value") -> bytes:
+    """
+    The same, with large buffers (of arrays, say) left beside the bytes, and not copied.
+
+    Args:
+        value: What to dump.
+        apart: Takes the buffers, in the order in which ``pickle.loads(..., buffers=)`` wants them.
+        label: What messages call it.
+
+    Raises:
+        SerializationError: Neither pickle nor cloudpickle can do it.
+    """
+    return _told(value, label, apart)
+
+
+def _told(value: object, label: str, apart: list[pickle.PickleBuffer] | None) -> bytes:
+    """Dump *value*; say what is wrong if that can't be."""
     outside = not _inside.dumps
     _inside.dumps = True
     try:
-        return _dumps(value)
+        return _dumps(value, apart)
     except Exception as error:
         path, culprit = _culprit(value, label)
         where = "" if path == label else f": {path} is {_shown(culprit)}"
@@ -148,20 +171,23 @@ def dumps(value: object, *, label: str = "value") -> bytes:
             _inside.dumps = False
 
 
-def _dumps(value: object) -> bytes:
+def _dumps(value: object, apart: list[pickle.PickleBuffer] | None = None) -> bytes:
+    keep = None if apart is None else apart.append
     try:
-        data = pickle.dumps(value, _PROTOCOL)
+        data = pickle.dumps(value, _PROTOCOL, buffer_callback=keep)
     except Exception:
         # Its reason is of no use: it knows less than cloudpickle.
         data = None
     # __main__ is another module in every process: what it defines must go along.
     if data is None or b"__main__" in data:
-        return _by_value(value)
+        if apart is not None:
+            apart.clear()
+        return _by_value(value, keep)
     return data
 
 
-def _by_value(value: object) -> bytes:
-    data: bytes = cloudpickle.dumps(value, protocol=_PROTOCOL)
+def _by_value(value: object, keep: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
+    data: bytes = cloudpickle.dumps(value, protocol=_PROTOCOL, buffer_callback=keep)
     return data
 
 
@@ -231,6 +257,46 @@ def function_from_state(state: State) -> Any:
             f"{content!r} was a task where this was pickled, and here it is {_shown(found)}; "
             f"is the same code installed on both sides?"
         ) from error
+
+
+@final
+class _ByPlace(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles what a decorator has put its own object in the place of by that place."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is types.FunctionType:
+            kind, content = function_state(obj)
+            if kind == "func of":
+                return function_from_state, ((kind, content),)
+        return super().reducer_override(obj)
+
+
+def dumps_function(func: Callable[..., Any]) -> bytes:
+    """
+    *func* as bytes for `loads`, in another process too.
+
+    What can be imported there is, also the function of a task; the rest goes along: it is a
+    snapshot of what the function refers to now.
+
+    Raises:
+        SerializationError: It refers to something that can't be pickled.
+    """
+    file = io.BytesIO()
+    outside = not _inside.dumps
+    _inside.dumps = True
+    try:
+        _ByPlace(file, protocol=_PROTOCOL).dump(func)
+    except Exception as error:
+        path, culprit = _culprit(func, "function")
+        where = "" if path == "function" else f": {path} is {_shown(culprit)}"
+        raise SerializationError(
+            f"{_shown(func)} can't be pickled{where} ({describe(error)}); make what it needs "
+            "inside of it, or pass it as an argument"
+        ) from error
+    finally:
+        if outside:
+            _inside.dumps = False
+    return file.getvalue()
 
 
 # -- who is to blame ----------------------------------------------------------

@@ -75,6 +75,14 @@ def format_duration(seconds: float) -> str:
     return "".join(parts)
 
 
+def format_size(size: int) -> str:
+    """*size* bytes as people write it, rounded: ``"1.5GB"``; `parse_size` reads it."""
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.4g}{unit}"
+    return f"{size}B"
+
+
 def _seconds(value: object) -> float | None:
     if isinstance(value, bool):
         return None

@@ -11,7 +11,10 @@ Every error that daglite raises::
     ├── SerializationError           what can't be pickled, what can't be loaded
     └── ExecutionError               node_id node_name execution_path attempts original_exception
         ├── TaskTimeoutError         also TimeoutError; limit, elapsed, the hung call's stack
-        ├── WorkerDiedError          exit code or signal, hint
+        ├── WorkerDiedError          exit code or signal, hint, stack
+        ├── MemoryLimitError         limit, peak
+        ├── CpuTimeLimitError        limit, used
+        ├── ProcessLimitError        limit, seen
         ├── CircuitOpenError         key, retry_in
         ├── RateLimitedError         key, retry_in
         ├── BulkheadFullError        key
@@ -44,17 +47,21 @@ from daglite._made_errors import (
     packed_state,
     set_cause,
 )
+from daglite._units import format_size
 
 __all__ = [
     "AttemptRecord",
     "BackendError",
     "BulkheadFullError",
     "CircuitOpenError",
+    "CpuTimeLimitError",
     "DagliteError",
     "ExecutionError",
     "GraphConstructionError",
+    "MemoryLimitError",
     "ParameterError",
     "PolicyError",
+    "ProcessLimitError",
     "RateLimitedError",
     "RemoteError",
     "RunCancelledError",
@@ -154,6 +161,12 @@ class AttemptRecord:
 
     worker: str | None
     """Who ran it; None if that isn't known."""
+
+    cpu_time: float | None = None
+    """Seconds of CPU time that it used; None if nobody measured."""
+
+    peak_memory: int | None = None
+    """The most bytes that its process held meanwhile; None if nobody measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +383,7 @@ class WorkerDiedError(ExecutionError):
         exit_code: int | None = None,
         signal: str | int | None = None,
         hint: str | None = None,
+        stack: str | None = None,
         **facts: Any,
     ) -> None:
         super().__init__(message, **facts)
@@ -379,9 +393,51 @@ class WorkerDiedError(ExecutionError):
         """The signal that ended the worker; None if none did."""
         self.hint = hint
         """What probably happened and what to do; None if daglite can't tell."""
+        self.stack = stack
+        """Where the call was, as text, if Python could still tell; else None."""
 
     def _details(self) -> list[str]:
-        return [f"hint: {self.hint}"] if self.hint else []
+        hint = [f"hint: {self.hint}"] if self.hint else []
+        return [*hint, "the call was here:", self.stack.rstrip("\n")] if self.stack else hint
+
+
+class MemoryLimitError(ExecutionError):
+    """A call that wanted more memory than its limit allows."""
+
+    permanent = True
+
+    def __init__(self, message: str, *, limit: int, peak: int, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.limit = limit
+        """Bytes allowed."""
+        self.peak = peak
+        """The most bytes that were seen in use."""
+
+
+class CpuTimeLimitError(ExecutionError):
+    """A call that used more CPU time than its limit allows."""
+
+    permanent = True
+
+    def __init__(self, message: str, *, limit: float, used: float, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.limit = limit
+        """Seconds allowed."""
+        self.used = used
+        """Seconds used when the limit was enforced."""
+
+
+class ProcessLimitError(ExecutionError):
+    """A call that had more child processes than its limit allows."""
+
+    permanent = True
+
+    def __init__(self, message: str, *, limit: int, seen: int, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.limit = limit
+        """Child processes allowed."""
+        self.seen = seen
+        """How many there were when the limit was enforced."""
 
 
 class CircuitOpenError(ExecutionError):
@@ -638,6 +694,10 @@ def _attempt_line(attempt: AttemptRecord) -> str:
         facts.append(f"after a wait of {_seconds(attempt.waited)}")
     if attempt.worker is not None:
         facts.append(f"on {attempt.worker}")
+    if attempt.cpu_time is not None:
+        facts.append(f"{_seconds(attempt.cpu_time)} of CPU time")
+    if attempt.peak_memory is not None:
+        facts.append(f"{format_size(attempt.peak_memory)} at most")
     return f"{attempt.number}: {_one_line(attempt.error) or 'no error'} ({', '.join(facts)})"
 
 

@@ -13,7 +13,7 @@ from daglite.core.protocols import Backend
 from daglite.exceptions import BackendError, PolicyError
 from daglite.middleware.build import build_chain
 from daglite.middleware.shortcut import Shortcut
-from daglite.policies import PolicySet, RetryPolicy, TimeoutPolicy, resolve_policies
+from daglite.policies import PolicySet, ResourceLimits, RetryPolicy, TimeoutPolicy, resolve_policies
 from daglite.settings import DagliteSettings
 
 __all__ = ["NOT_YET", "Planner", "check_carried_out", "check_promises"]
@@ -21,7 +21,6 @@ __all__ = ["NOT_YET", "Planner", "check_carried_out", "check_promises"]
 NOT_YET = frozenset(
     {
         "cache",
-        "limits",
     }
 )
 """Slots of a set, and fields of a slot, for which there is no middleware yet."""
@@ -85,13 +84,14 @@ class Planner:
             raise PolicyError(f"task {task.name!r}: {error.problem}", fix=error.fix) from error
         check_carried_out(f"task {task.name!r}", policies)
         try:
-            wanted = task.backend if task.backend is not None else self._default_backend
-            backend = self._find(wanted)
+            backend = self._backend_for(task, policies)
         except BackendError as error:
             raise BackendError(f"task {task.name!r}: {error.problem}", fix=error.fix) from error
         check_promises(f"task {task.name!r}", policies, backend)
         if self._chaos:
             _check_kills(task, policies, backend)
+        waits = (policies.circuit_breaker, policies.rate_limit, policies.bulkhead)
+        prompt = any(policy is not None for policy in waits)
         dispatch = Dispatch(backend)
         try:
             chain = build_chain(policies, dispatch, backend, chaos=self._chaos)
@@ -109,7 +109,20 @@ class Planner:
             passive=chain.passive,
             stateful=chain.stateful,
             skip=partial(Shortcut(policies, task.name).in_run, dispatch) if skips else None,
+            prompt=prompt,
         )
+
+    def _backend_for(self, task: TaskInfo, policies: PolicySet) -> Backend:
+        """The backend that *task* names; else the run's, if it can keep *policies*."""
+        if task.backend is not None:
+            return self._find(task.backend)
+        backend = self._find(self._default_backend)
+        can = backend.capabilities
+        kills = policies.timeout is not None and policies.timeout.on_expiry == "kill"
+        limited = _limits(policies) or (policies.limits is not None and policies.limits.cpus != 1)
+        if (kills and not can.kill) or (limited and not can.limits):
+            return self._find("process")
+        return backend
 
 
 def _of_settings(settings: DagliteSettings) -> dict[str, Any]:
@@ -136,15 +149,18 @@ def check_carried_out(whose: str, policies: PolicySet) -> None:
     for slot in wanted:
         if slot in NOT_YET:
             raise PolicyError(
-                f"{whose}: {_SPELLINGS.get(slot, f'{slot}=')} can't be carried out in "
-                "this version of daglite yet",
+                f"{whose}: {slot}= can't be carried out in this version of daglite yet",
                 fix="leave it out",
             )
 
 
-_SPELLINGS = {
-    "limits": "limits= (or max_memory=, max_cpu_time=)",
-}
+def _limits(policies: PolicySet) -> list[str]:
+    """Names of the limits that somebody has to keep."""
+    limits = policies.limits
+    if limits is None:
+        return []
+    names = ("max_memory", "max_cpu_time", "max_processes", "max_open_files")
+    return [name for name in names if getattr(limits, name) is not None]
 
 
 def check_promises(whose: str, policies: PolicySet, backend: Backend) -> None:
@@ -161,12 +177,42 @@ def check_promises(whose: str, policies: PolicySet, backend: Backend) -> None:
         )
     wanted = None if policies.timeout is None else policies.timeout.on_expiry
     can = backend.capabilities
+    limited = _limits(policies)
+    if limited and not can.limits:
+        raise PolicyError(
+            f"{whose} asks for {limited[0]}=, but backend {backend.name!r} can't limit that",
+            fix="use backend='process', or leave it out",
+        )
+    if policies.limits is not None:
+        _check_needs(whose, policies.limits, backend)
     if (wanted == "kill" and not can.kill) or (wanted == "cancel" and not can.cancel):
         able = "'cancel' or 'abandon'" if can.cancel else "'abandon'"
         raise PolicyError(
             f"{whose} asks for on_expiry={wanted!r}, but backend {backend.name!r} "
             f"can't {wanted} a call",
             fix=f"use on_expiry={able}, or leave it out for the strongest that the backend has",
+        )
+
+
+def _check_needs(whose: str, limits: ResourceLimits, backend: Backend) -> None:
+    """Refuse what a task needs and nobody here hands out."""
+    for name in ("gpus", "resources"):
+        if getattr(limits, name):
+            raise PolicyError(
+                f"{whose} needs {name}={getattr(limits, name)!r}, which backend {backend.name!r} "
+                "doesn't hand out",
+                fix="use a Bulkhead with a key of its own, or leave it out",
+            )
+    if limits.cpus != 1 and not backend.capabilities.limits:
+        raise PolicyError(
+            f"{whose} needs cpus={limits.cpus:g}, but backend {backend.name!r} doesn't count CPUs",
+            fix="use backend='process', or leave it out",
+        )
+    if limits.cpus > backend.slots:
+        raise PolicyError(
+            f"{whose} needs cpus={limits.cpus:g}, but backend {backend.name!r} has "
+            f"{backend.slots}",
+            fix="use one with more workers",
         )
 
 

@@ -267,7 +267,10 @@ class Session:
             if wanted == "threading" and self._defaults.settings == settings:
                 return self._threads(settings)
             return find_backend(
-                wanted, threads=settings.threads, max_abandoned=settings.max_abandoned
+                wanted,
+                threads=settings.threads,
+                max_abandoned=settings.max_abandoned,
+                processes=settings.processes,
             )
 
         return find

@@ -15,22 +15,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import Self, Unpack
 
-from daglite._units import parse_duration
-from daglite.backends.registry import size_shared_pool
+from daglite._units import parse_duration, parse_size
+from daglite.backends.registry import ProcessOptions, shape_shared_processes, size_shared_pool
 from daglite.backends.threads import usual_threads
 from daglite.exceptions import SettingsError
 
 __all__ = ["DagliteSettings", "get_global_settings", "set_global_settings"]
 
 # Named in daglite's plans, and carried out by later versions only.
-_LATER = frozenset(
-    {"cache_backend", "enable_caching", "enable_profiling", "log_level", "max_parallel_processes"}
-)
+_LATER = frozenset({"cache_backend", "enable_caching", "enable_profiling", "log_level"})
 
 _WANTED = {
     "max_backend_threads": "a whole number from 1, or None for min(32, CPUs + 4)",
@@ -39,7 +37,15 @@ _WANTED = {
     "max_retries": "a whole number from 0",
     "max_abandoned": "a whole number from 1",
     "state_dir": "the path of a directory, or None for the customary place",
+    "max_parallel_processes": "a whole number from 1, or None for one for each CPU",
+    "process_start_method": "'launcher' or 'spawn'",
+    "max_calls_per_process": "a whole number from 1, or None for no limit",
+    "process_poll_interval": "seconds above 0 such as 0.05 or '50ms'",
+    "process_memory": "bytes above 0 such as '8GB', or None for no limit",
 }
+
+
+StartMethod: TypeAlias = Literal["launcher", "spawn"]
 
 
 class _Given(TypedDict, total=False):
@@ -51,6 +57,11 @@ class _Given(TypedDict, total=False):
     max_retries: int
     max_abandoned: int
     state_dir: str | Path | None
+    max_parallel_processes: int | None
+    process_start_method: StartMethod
+    max_calls_per_process: int | None
+    process_poll_interval: float | str | timedelta
+    process_memory: int | str | None
 
 
 class DagliteSettings(BaseModel):
@@ -71,6 +82,14 @@ class DagliteSettings(BaseModel):
         state_dir: Directory of the file by which the processes of this machine share what policies
             with ``scope="host"`` remember; made when it is needed.  None: what the environment
             variable ``DAGLITE_STATE_DIR`` says, else the place that is customary for the system.
+        max_parallel_processes: Workers of the shared pool of backend "process", from 1; None:
+            one for each CPU that this process may use.
+        process_start_method: How they are made: "launcher" or "spawn".
+        max_calls_per_process: A worker is replaced after so many calls, from 1; None: never.
+        process_poll_interval: Seconds between two looks at what a call with limits uses, above 0,
+            where its `ResourceLimits` don't say.
+        process_memory: Bytes that the calls which run at the same time may have as their
+            ``max_memory`` all together: others wait. None: no limit.
 
     Raises:
         SettingsError: An unknown setting, or a value that can't be; all of them are named.
@@ -84,6 +103,11 @@ class DagliteSettings(BaseModel):
     max_retries: int = Field(default=0, ge=0, strict=True)
     max_abandoned: int = Field(default=128, ge=1, strict=True)
     state_dir: Path | None = None
+    max_parallel_processes: int | None = Field(default=None, ge=1, strict=True)
+    process_start_method: StartMethod = "launcher"
+    max_calls_per_process: int | None = Field(default=None, ge=1, strict=True)
+    process_poll_interval: float = 0.05
+    process_memory: int | None = None
 
     def __init__(self, **values: Unpack[_Given]) -> None:
         with _refusals():
@@ -140,10 +164,19 @@ class DagliteSettings(BaseModel):
     def __delattr__(self, name: str) -> None:
         raise SettingsError("settings can't be changed")
 
-    @field_validator("task_timeout", mode="before")
+    @field_validator("process_memory", mode="before")
+    @classmethod
+    def _read_size(cls, value: Any) -> Any:
+        size = None if value is None else parse_size(value)
+        if size == 0:
+            raise ValueError("a limit of 0 bytes")
+        return size
+
+    @field_validator("task_timeout", "process_poll_interval", mode="before")
     @classmethod
     def _read_duration(cls, value: Any) -> Any:
         if value is None:
+            # Which field may be None is looked at later.
             return None
         seconds = parse_duration(value)
         # Checked here, where an error still shows the value as it was given.
@@ -169,6 +202,17 @@ class DagliteSettings(BaseModel):
         Without `max_backend_threads` it is min(32, CPUs that this process may use + 4).
         """
         return usual_threads() if self.max_backend_threads is None else self.max_backend_threads
+
+    @property
+    def processes(self) -> ProcessOptions:
+        """How the shared pool of "process" is."""
+        return ProcessOptions(
+            self.max_parallel_processes,
+            self.process_start_method,
+            self.max_calls_per_process,
+            self.process_poll_interval,
+            self.process_memory,
+        )
 
 
 _lock = threading.Lock()
@@ -204,12 +248,21 @@ def set_global_settings(settings: DagliteSettings) -> None:
     with _lock:
         _current = settings
         old = size_shared_pool(settings.max_backend_threads, settings.max_abandoned)
+        other_processes = shape_shared_processes(settings.processes)
     if old is not None:
         warnings.warn(
             f"the shared thread pool already exists, with {old.slots} threads and "
             f"max_abandoned={old.max_abandoned}; runs that have begun keep it, and runs that "
             f"start from now on share a new one, with {settings.threads} threads and "
             f"max_abandoned={settings.max_abandoned}; set this before the first run",
+            UserWarning,
+            stacklevel=2,
+        )
+    if other_processes:
+        warnings.warn(
+            "the shared process pool already exists, made by other settings; runs that have begun "
+            "keep it, and runs that start from now on share a new one; set this before the first "
+            "run",
             UserWarning,
             stacklevel=2,
         )

@@ -14,6 +14,7 @@ from typing import Any
 from daglite import (
     Backend,
     PolicySet,
+    ProcessBackend,
     SequentialBackend,
     ThreadBackend,
     TimeoutPolicy,
@@ -48,6 +49,9 @@ KINDS: dict[str, Kind] = {
     "threading": Kind(lambda: find_backend("threading"), shared=True),
     "one thread": Kind(lambda: ThreadBackend(1)),
     "four threads": Kind(lambda: ThreadBackend(4)),
+    "processes": Kind(
+        lambda: ProcessBackend(2, preload=["tests.backends.tasks"]), short=0.5, ample=2.0
+    ),
 }
 
 

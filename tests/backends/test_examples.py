@@ -30,6 +30,14 @@ LAST_LINES = {
 }
 
 
+# Task -> what strikes one of its calls, in a process.
+MISHAPS = {
+    "clean": "MemoryLimitError",
+    "join_weather": "TaskTimeoutError",
+    "count_routes": "WorkerDiedError: worker process .* SIGKILL",
+}
+
+
 def command(script: Path, *options: str) -> list[str]:
     return [sys.executable, "-W", "error", str(script.relative_to(ROOT)), *options]
 
@@ -64,6 +72,8 @@ def test_flights_come_through_a_flaky_source(tmp_path: Path):
     printed = run_flights(tmp_path)
     for failure in ("TaskTimeoutError", "IncompleteRead", "500 Internal Server Error"):
         assert failure in printed
+    for task, failure in MISHAPS.items():
+        assert re.search(rf"^{task} \d+ .*{failure}", printed, re.MULTILINE), task
     assert (tmp_path / "routes.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -39,7 +39,10 @@ from daglite.exceptions import (
 
 SPECIAL_FACTS: dict[str, dict[str, Any]] = {
     "TaskTimeoutError": {"limit": 5.0, "elapsed": 5.1, "kind": "total", "stack": "File x, line 1"},
-    "WorkerDiedError": {"exit_code": 3, "signal": "SIGKILL", "hint": "out of memory"},
+    "WorkerDiedError": {"exit_code": 3, "signal": "SIGKILL", "hint": "out of memory", "stack": "x"},
+    "MemoryLimitError": {"limit": 10**9, "peak": 2 * 10**9},
+    "CpuTimeLimitError": {"limit": 1.0, "used": 1.25},
+    "ProcessLimitError": {"limit": 3, "seen": 4},
     "CircuitOpenError": {"retry_in": 12.5, "key": "api"},
     "RateLimitedError": {"retry_in": None, "key": "api"},
     "BulkheadFullError": {"key": "api"},
@@ -128,6 +131,9 @@ class TestTree:
             exceptions.CircuitOpenError,
             exceptions.RateLimitedError,
             exceptions.BulkheadFullError,
+            exceptions.MemoryLimitError,
+            exceptions.CpuTimeLimitError,
+            exceptions.ProcessLimitError,
         }
         assert {cls for cls in ALL if cls.infrastructure} == {WorkerDiedError}
 

@@ -54,8 +54,8 @@ CASES: list[tuple[str, Expression, Expression, dict[str, Any]]] = [
     ("DGL001", lambda: one(backend="nowhere"), lambda: one(backend="threading"), {}),
     (
         "DGL001",
+        lambda: one(timeout=TimeoutPolicy(3, on_expiry="kill"), backend="threading"),
         lambda: one(timeout=TimeoutPolicy(3, on_expiry="kill")),
-        lambda: one(timeout=TimeoutPolicy(3, on_expiry="cancel")),
         {"default_backend": "threading"},
     ),
     (

@@ -174,7 +174,7 @@ REFUSED: list[tuple[Expression, PolicySet | None, str, str]] = [
     (lambda: one(**hedged(), bulkhead=1), None, "max_concurrent is 1$", "^raise it, or leave one"),
     (lambda: one(**hedged()), None, "^has hedge=, but backend", "^use a backend with more workers"),
     (
-        lambda: one(timeout=TimeoutPolicy(3, on_expiry="kill")),
+        lambda: one(timeout=TimeoutPolicy(3, on_expiry="kill"), backend="sequential"),
         None,
         "^asks for on_expiry='kill', but backend 'sequential' can't kill a call$",
         "^use on_expiry='cancel' or 'abandon', or leave it out",

@@ -158,7 +158,6 @@ NOT_CARRIED_OUT: dict[str, Any] = {
     "cache": True,
     "circuit_breaker": CircuitBreaker(),
     "fallback": FallbackPolicy(0),
-    "limits": ResourceLimits("1GB"),
     "rate_limit": 100,
 }
 
@@ -168,8 +167,6 @@ def test_what_nobody_carries_out(slot: str) -> None:
     """It is refused from whichever layer it comes, never accepted and ignored."""
     options: dict[str, Any] = {slot: NOT_CARRIED_OUT.get(slot)}
     spelling = f"{slot}="
-    if slot == "limits":
-        spelling = r"limits= \(or max_memory=, max_cpu_time=\)"
     message = (
         rf"^task 'work': {spelling} can't be carried out in this version of daglite yet; leave"
     )
@@ -316,7 +313,7 @@ def test_steps_of_plain_functions_go_with_the_task() -> None:
         timeout=3,
         around_call=None,
         fallback=FallbackPolicy((0, "x", None)),
-        limits=ResourceLimits(resources={"licence": 1}),
+        limits=ResourceLimits(max_memory="1GB"),
         idempotent=True,
     ).with_options(fallback=None, limits=None)
     assert plan.step_of(made) is plan.step_of(made)
@@ -371,12 +368,65 @@ class Capable:
 )
 def test_promises(wanted: Any, capabilities: dict[str, bool], refused: str | None) -> None:
     """What a backend can't do is refused, never done otherwise."""
-    made = work.with_options(timeout=TimeoutPolicy(3, on_expiry=wanted))
+    backend = Capable(**capabilities)
+    made = work.with_options(timeout=TimeoutPolicy(3, on_expiry=wanted), backend=backend)
     if refused is not None:
         with pytest.raises(PolicyError, match=f"task 'work' asks for on_expiry={refused}"):
-            step_of(made, None, Capable(**capabilities))
+            step_of(made)
     else:
-        assert step_of(made, None, Capable(**capabilities)).on_expiry == wanted
+        assert step_of(made).on_expiry == wanted
+
+
+LIMITED: list[dict[str, Any]] = [
+    {"max_memory": "1GB"},
+    {"max_cpu_time": 60},
+    {"limits": ResourceLimits(max_processes=0)},
+    {"limits": ResourceLimits(max_open_files=10)},
+    {"limits": ResourceLimits(cpus=2)},
+    {"timeout": TimeoutPolicy(3, on_expiry="kill")},
+]
+
+
+@pytest.mark.parametrize("options", LIMITED)
+@pytest.mark.parametrize("default", ["sequential", "threading", Capable(cancel=True)])
+def test_what_needs_processes_gets_them(options: dict[str, Any], default: Any) -> None:
+    """A task that names no backend runs where its policies are kept."""
+    assert step_of(work.with_options(**options), None, default).backend.name == "process"
+    able = Capable(kill=True, limits=True)
+    able.slots = 2
+    assert step_of(work.with_options(**options), None, able).backend is able
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"max_memory": "1GB"}, r"max_memory=, but backend 'threading' can't limit that"),
+        ({"max_cpu_time": 60}, r"max_cpu_time=, but backend 'threading' can't limit that"),
+        (
+            {"limits": ResourceLimits(max_processes=0)},
+            r"max_processes=, but backend 'threading' can't limit that",
+        ),
+        ({"limits": ResourceLimits(cpus=2)}, "cpus=2, but backend 'threading' doesn't count CPUs"),
+    ],
+)
+def test_limits_that_a_named_backend_cant_keep(options: dict[str, Any], told: str) -> None:
+    """It is refused, and told which one can."""
+    with pytest.raises(PolicyError, match=f"task 'work' .*{told}; use backend='process', or leave"):
+        step_of(work.with_options(backend="threading", **options))
+
+
+@pytest.mark.parametrize(
+    ("needs", "told"),
+    [
+        ({"gpus": 1}, "needs gpus=1.0, which backend 'process' doesn't hand out"),
+        ({"resources": {"licence": 1}}, "needs resources=.*licence.*'process' doesn't hand out"),
+        ({"cpus": 100_000}, "needs cpus=100000, but backend 'process' has"),
+    ],
+)
+def test_what_nobody_hands_out(needs: dict[str, Any], told: str) -> None:
+    """It is refused: a task that needs it would run without."""
+    with pytest.raises(PolicyError, match=f"task 'work' {told}"):
+        step_of(work.with_options(backend="process", limits=ResourceLimits(**needs)))
 
 
 def test_a_step_dies_with_its_task() -> None:

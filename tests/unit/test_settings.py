@@ -180,7 +180,7 @@ def test_an_unknown_setting_is_refused_with_those_that_exist():
 
 @pytest.mark.parametrize(
     "name",
-    ["max_parallel_processes", "enable_caching", "cache_backend", "log_level", "enable_profiling"],
+    ["enable_caching", "cache_backend", "log_level", "enable_profiling"],
 )
 def test_a_setting_of_later_versions_is_refused(name):
     """What nothing carries out yet is never accepted and ignored."""

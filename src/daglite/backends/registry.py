@@ -6,8 +6,9 @@ import os
 import threading
 from collections.abc import Callable
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from daglite.backends.sequential import SequentialBackend
@@ -15,13 +16,42 @@ from daglite.backends.threads import ThreadBackend, usual_threads
 from daglite.core.protocols import Backend
 from daglite.exceptions import BackendError
 
-__all__ = ["GROUP", "available_backends", "find_backend", "size_shared_pool"]
+__all__ = [
+    "GROUP",
+    "ProcessOptions",
+    "available_backends",
+    "find_backend",
+    "shape_shared_processes",
+    "size_shared_pool",
+]
 
 GROUP: Final = "daglite.backends"
 """Entry points of this group name something that makes a `Backend` when called."""
 
-_ALIASES: Final = {"synchronous": "sequential"}
-_LATER: Final = ("process", "multiprocessing", "asyncio", "dask", "ray")
+_ALIASES: Final = {"synchronous": "sequential", "multiprocessing": "process"}
+_PROCESSES: Final = "daglite.backends.processes.backend"
+_LATER: Final = ("asyncio", "dask", "ray")
+
+
+class ProcessOptions(NamedTuple):
+    """
+    How the workers of the shared pool of "process" are.
+
+    Attributes:
+        max_workers: How many calls run at the same time, from 1; None: one for each CPU that this
+            process may use.
+        start_method: How they are made; see `ProcessBackend`.
+        max_calls_per_worker: A worker is replaced after so many calls, from 1; None: never.
+        poll_interval: Seconds between two looks at what a call uses, where its limits don't say.
+        memory: Bytes that all running calls together may have as their ``max_memory``; None: any
+            number.
+    """
+
+    max_workers: int | None = None
+    start_method: str = "launcher"
+    max_calls_per_worker: int | None = None
+    poll_interval: float = 0.05
+    memory: int | None = None
 
 
 class _Shared:
@@ -39,6 +69,9 @@ class _Shared:
         self.kept: ThreadBackend | None = None
         self.pools: WeakValueDictionary[tuple[int, int], ThreadBackend] = WeakValueDictionary()
         self.sequential: dict[int, SequentialBackend] = {}
+        self.processes: WeakValueDictionary[ProcessOptions, Backend] = WeakValueDictionary()
+        self.kept_processes: Backend | None = None
+        self.process_options = ProcessOptions()
         self.plugins: dict[str, Backend] = {}
 
     def renew_lock(self) -> None:
@@ -49,7 +82,11 @@ _shared = _Shared()
 
 
 def find_backend(
-    wanted: str | Backend | None, *, threads: int | None = None, max_abandoned: int | None = None
+    wanted: str | Backend | None,
+    *,
+    threads: int | None = None,
+    max_abandoned: int | None = None,
+    processes: ProcessOptions | None = None,
 ) -> Backend:
     """
     The backend of that name.
@@ -58,6 +95,7 @@ def find_backend(
         wanted: A name, a backend (returned as it is), or None for ``"sequential"``.
         threads: Size of the shared pool of ``"threading"``; None: as the global settings say.
         max_abandoned: See `ThreadBackend`; None: as the global settings say.
+        processes: How the shared pool of ``"process"`` is; None: as the global settings say.
 
     Raises:
         BackendError: No backend has that name, or one can't be loaded.
@@ -71,13 +109,15 @@ def find_backend(
         return _sequential(max_abandoned)
     if name == "threading":
         return _threading(threads, max_abandoned)
+    if name == "process":
+        return _processes(processes)
     return _plugin(name)
 
 
 def available_backends() -> tuple[str, ...]:
     """Names that `find_backend` knows, aliases left out."""
     offered = (point.name for point in entry_points(group=GROUP))
-    return tuple(dict.fromkeys(("sequential", "threading", *sorted(offered))))
+    return tuple(dict.fromkeys(("sequential", "threading", "process", *sorted(offered))))
 
 
 def size_shared_pool(threads: int | None, max_abandoned: int) -> ThreadBackend | None:
@@ -94,6 +134,20 @@ def size_shared_pool(threads: int | None, max_abandoned: int) -> ThreadBackend |
             return None
         _shared.kept = None
         return kept
+
+
+def shape_shared_processes(options: ProcessOptions) -> bool:
+    """
+    Set how the process's pool of workers is for runs to come.
+
+    Return whether one exists that is another way: it ends when no run uses it any more.
+    """
+    with _shared.lock:
+        _shared.process_options = options
+        if _shared.kept_processes is None or options in _shared.processes:
+            return False
+        _shared.kept_processes = None
+        return True
 
 
 def _sequential(max_abandoned: int | None) -> SequentialBackend:
@@ -117,6 +171,21 @@ def _threading(threads: int | None, max_abandoned: int | None) -> ThreadBackend:
         if key == own:
             _shared.kept = found
         return found
+
+
+def _processes(options: ProcessOptions | None) -> Backend:
+    with _shared.lock:
+        wanted = _shared.process_options if options is None else options
+        found = _shared.processes.get(wanted)
+    if found is not None:
+        return found
+    # Loaded when it is first asked for, and not under the lock: it is the largest of our own.
+    made: Backend = import_module(_PROCESSES).ProcessBackend(**wanted._asdict())
+    with _shared.lock:
+        first = _shared.processes.setdefault(wanted, made)
+        if wanted == _shared.process_options:
+            _shared.kept_processes = first
+    return first
 
 
 def _plugin(name: str) -> Backend:

@@ -33,7 +33,16 @@ def record_failure(call: Call, outcome: Outcome, *, why: str = "") -> None:
     started = None if outcome.started is None else run.since(outcome.started)
     told = why if error is None else describe(error)
     history.append(
-        AttemptRecord(call.attempt, started, outcome.ran, call.waited, told, outcome.worker)
+        AttemptRecord(
+            call.attempt,
+            started,
+            outcome.ran,
+            call.waited,
+            told,
+            outcome.worker,
+            outcome.cpu_time,
+            outcome.peak_memory,
+        )
     )
     run.emit(
         AttemptFailed,

@@ -13,7 +13,9 @@ from daglite.core.no_waits import no_waits
 from daglite.core.parking import Crowd, park
 from daglite.core.run import Run
 from daglite.exceptions import AttemptRecord, PolicyError
+from daglite.policies.limits import ResourceLimits
 from daglite.policies.timeout import Expiry
+from daglite.worker.here import Facts
 
 __all__ = ["Admit", "Call", "Outcome", "Target", "called"]
 
@@ -40,9 +42,11 @@ class Target:
         timed: Whether a timeout may end its calls.
         on_expiry: What shall happen to a call that isn't wanted any more.
         grace: Seconds such a call may take to end before it is reported.
+        limits: What each of its calls may use; None: anything.
+        prompt: A call is only to be handed to a worker that is free to start it.
     """
 
-    __slots__ = ("body", "grace", "name", "on_expiry", "tags", "timed")
+    __slots__ = ("body", "grace", "limits", "name", "on_expiry", "prompt", "tags", "timed")
 
     def __init__(
         self,
@@ -52,6 +56,8 @@ class Target:
         timed: bool = False,
         on_expiry: Expiry | None = None,
         grace: float = 5.0,
+        limits: ResourceLimits | None = None,
+        prompt: bool = False,
     ) -> None:
         self.name = name
         self.body = body
@@ -59,6 +65,8 @@ class Target:
         self.timed = timed
         self.on_expiry = on_expiry
         self.grace = grace
+        self.limits = limits
+        self.prompt = prompt
 
 
 class Admit(Protocol):
@@ -118,7 +126,11 @@ class Call:
     """The breaker's permit that it was made with, before the chain was entered."""
     held: Callable[[], None] | None = None
     """Gives back the place of the bulkhead that it has, if it was `begun` with one."""
+    growth = (1.0, 1.0)
+    """What its limits of memory and of CPU time are multiplied by."""
     idle = False
+    look: Callable[[], None] | None = None
+    """Sets `started` if the function has started; set by a backend that isn't told at once."""
     place: Any = None
     repeats = 0
     """How often this attempt was made before; see `repeated` and `beside`."""
@@ -196,6 +208,8 @@ class Call:
         call.start_by = self.start_by
         call._history = self.history
         call.waited = self.waited
+        if self.growth is not Call.growth:
+            call.growth = self.growth
         return call
 
     @property
@@ -215,6 +229,20 @@ class Call:
     def node_name(self) -> str:
         """The task's name."""
         return self.target.name
+
+    @property
+    def facts(self) -> Facts:
+        """What its function may know of it; `expires` stands on the kernel's clock."""
+        element = self.element if self.results is None else len(self.results)
+        return Facts(
+            self.run.id,
+            self.node_id,
+            self.target.name,
+            self.index,
+            element,
+            self.attempt,
+            self.expires,
+        )
 
     def remaining(self) -> float | None:
         """Seconds until the whole call must be done; None without such a limit."""
@@ -298,6 +326,10 @@ class Outcome:
     away = False
     note: str | None = None
     too_late = False
+    cpu_time: float | None = None
+    """Seconds of CPU time that it used; None: nobody measured."""
+    peak_memory: int | None = None
+    """The most bytes that its process held meanwhile; None: nobody measured."""
 
     def __init__(
         self,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from typing import final
 
+from daglite._clock import SystemClock
 from daglite.core.call import Call
 from daglite.core.own_loop import carried
+from daglite.worker.here import Facts, here
 
 __all__ = ["CurrentCall", "Interrupted", "call_on_this_thread", "current_call"]
 
@@ -24,6 +26,7 @@ call_on_this_thread = _OnThisThread()
 """Set by whoever runs a call, around it."""
 
 carried.append(call_on_this_thread)
+carried.append(here)
 
 
 @final
@@ -51,15 +54,15 @@ class CurrentCall:
         "run_id",
     )
 
-    def __init__(self, call: Call) -> None:
-        self.run_id = call.run_id
-        self.node_id = call.node_id
-        self.node_name = call.node_name
-        self.element = call.element if call.results is None else len(call.results)
-        self.attempt = call.attempt
-        self.remaining = call.remaining()
+    def __init__(self, facts: Facts, remaining: float | None) -> None:
+        self.run_id = facts.run_id
+        self.node_id = facts.node_id
+        self.node_name = facts.node_name
+        self.element = facts.element
+        self.attempt = facts.attempt
+        self.remaining = remaining
         element = "" if self.element is None else f"/{self.element}"
-        self.idempotency_key = f"{call.run_id}/{call.index}{element}"
+        self.idempotency_key = f"{facts.run_id}/{facts.ordinal}{element}"
 
 
 def current_call() -> CurrentCall:
@@ -73,9 +76,13 @@ def current_call() -> CurrentCall:
     while call is not None and not call.run.of_graph:
         # Of a protected function, which has no call of its own to tell about.
         call = call.run.caller
-    if call is None:
+    if call is not None:
+        return CurrentCall(call.facts, call.remaining())
+    facts = here.facts
+    if facts is None:
         raise RuntimeError(
             "current_call() tells about the call of a task while evaluate() runs it, "
             "but no such call is running on this thread"
         )
-    return CurrentCall(call)
+    left = None if facts.expires is None else facts.expires - SystemClock.now()
+    return CurrentCall(facts, left)

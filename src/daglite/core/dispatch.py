@@ -122,6 +122,8 @@ class Dispatch:
     def _drop(self, call: Call) -> None:
         """End *call*, whose outcome isn't wanted any more, and say so if that doesn't work."""
         backend, kernel = self._backend, call.run.kernel
+        if call.started is None and call.look is not None:
+            call.look()
         call.stack = backend.stack_of(call)
         # Here, so that a late answer is dropped whatever the backend makes of it.
         call.cancelled = True

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from daglite._units import format_duration
+from daglite._units import format_duration, format_size
 from daglite.exceptions import describe
 
 __all__ = [
     "AttemptFailed",
     "CallAbandoned",
     "CallHedged",
+    "CallMeasured",
     "CallParked",
     "CircuitChanged",
     "ElementFailed",
@@ -303,6 +304,36 @@ class CallHedged(Event):
         subject = _subject(self.node_name, self.element)
         after = f"after {format_duration(self.after)}"
         return f"{subject} attempt {self.attempt} is hedged {after}"
+
+
+@dataclass(frozen=True, slots=True)
+class CallMeasured(Event):
+    """
+    An attempt has ended by itself, on a backend that measures what calls use.
+
+    Attributes:
+        node_id: The node.
+        node_name: The name of its task.
+        element: Index of the element in its map, from 0; None: not a map.
+        attempt: Which attempt it was, from 1.
+        ran: Seconds that it ran.
+        cpu_time: Seconds of CPU time that its process used meanwhile.
+        peak_memory: The most bytes that its process held meanwhile.
+    """
+
+    node_id: int
+    node_name: str
+    element: int | None
+    attempt: int
+    ran: float
+    cpu_time: float
+    peak_memory: int
+
+    def __str__(self) -> str:
+        subject = _subject(self.node_name, self.element)
+        ran, cpu_time = format_duration(self.ran), format_duration(self.cpu_time)
+        used = f"{cpu_time} of CPU time, {format_size(self.peak_memory)} at most"
+        return f"{subject} attempt {self.attempt} ran {ran} ({used})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,10 +75,18 @@ class Step(Target):
         passive: bool,
         stateful: bool = False,
         skip: Skip | None = None,
+        prompt: bool = False,
     ) -> None:
         timeout = policies.timeout
         body: Callable[..., Any] = body_of(task.func)
-        super().__init__(task.name, body, task.tags, timed=timeout is not None)
+        super().__init__(
+            task.name,
+            body,
+            task.tags,
+            timed=timeout is not None,
+            limits=policies.limits,
+            prompt=prompt,
+        )
         if timeout is not None:
             self.on_expiry = timeout.on_expiry
             self.grace = timeout.grace

@@ -36,6 +36,7 @@ class Capabilities:
         in_place: Untimed calls run on the caller's thread, one at a time.
         cancel: It can interrupt a call, where Python allows.
         kill: It can end a call for certain.
+        limits: It can limit what a call uses: memory, CPU time, files, processes.
         shared_memory: Calls run on threads of this process, and see its objects.  A graph
             without policies is then run by calls named ``(walker)``, which do many nodes each.
     """
@@ -43,6 +44,7 @@ class Capabilities:
     in_place: bool = False
     cancel: bool = False
     kill: bool = False
+    limits: bool = False
     shared_memory: bool = False
 
     @property

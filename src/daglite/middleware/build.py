@@ -1,8 +1,8 @@
 """
 Which middleware serves which policy, and in which order: the only place.
 
-    around_call → fallback → total timeout → (circuit of calls) → retry → hedge → around_attempt
-        → circuit, rate, bulkhead → attempt timeout → (chaos) → backend
+    around_call → fallback → total timeout → (circuit of calls) → retry → (growing limits)
+        → hedge → around_attempt → circuit, rate, bulkhead → attempt timeout → (chaos) → backend
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from daglite.middleware.chaos import FaultInjection
 from daglite.middleware.circuit import CircuitOfCalls
 from daglite.middleware.deadline import TotalTimeout
 from daglite.middleware.fallback import Fallback
+from daglite.middleware.growth import Growth
 from daglite.middleware.hedge import Hedging
 from daglite.middleware.retry import Retry
 from daglite.middleware.shortcut import may_skip
@@ -92,6 +93,8 @@ def links_of(
         links.append(("circuit breaker", CircuitOfCalls(breaker)))
     if retry is not None:
         links.append(("retry", Retry(retry, losses=backend.capabilities.loses_workers)))
+    if retry is not None and policies.limits is not None and policies.limits.grow > 1:
+        links.append(("growing limits", Growth(policies.limits.grow)))
     if policies.hedge is not None:
         links.append(("hedge", Hedging(policies.hedge)))
     links += [("around_attempt", _Checked(each)) for each in policies.around_attempt]

@@ -38,6 +38,8 @@ class AttemptTimeout:
 
 
 def _left(call: Call, limit: float) -> float:
+    if call.started is None and call.look is not None:
+        call.look()
     if call.started is None:
         return limit
     return call.started + limit - call.run.kernel.now()

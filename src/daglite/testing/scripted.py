@@ -83,7 +83,7 @@ class ScriptedBackend:
     """
 
     name: str = "scripted"
-    capabilities: Capabilities = Capabilities(cancel=True)
+    capabilities: Capabilities = Capabilities(cancel=True, kill=True, limits=True)
 
     def __init__(
         self,

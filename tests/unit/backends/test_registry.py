@@ -145,7 +145,7 @@ def test_a_backend_is_returned_as_it_is() -> None:
     assert isinstance(own, Backend)
 
 
-@pytest.mark.parametrize("name", ["process", "multiprocessing", "asyncio", "dask", "ray"])
+@pytest.mark.parametrize("name", ["asyncio", "dask", "ray"])
 def test_names_of_later_versions(name: str) -> None:
     """They are known not to be there yet, and what there is is named."""
     with pytest.raises(BackendError, match=f"{name}.*isn't available.*sequential, threading"):

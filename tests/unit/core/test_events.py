@@ -13,6 +13,7 @@ from daglite.core.events import (
     AttemptFailed,
     CallAbandoned,
     CallHedged,
+    CallMeasured,
     CallParked,
     CircuitChanged,
     ElementFailed,
@@ -65,6 +66,10 @@ LINES = [
     (
         CallHedged("r1", 1.0, 3, "load", None, 2, 0.5),
         "load attempt 2 is hedged after 500ms",
+    ),
+    (
+        CallMeasured("r1", 1.0, 3, "load", 4, 2, 1.5, 0.25, 12_000_000),
+        "load[4] attempt 2 ran 1.5s (250ms of CPU time, 12MB at most)",
     ),
     (
         CircuitChanged("r1", 1.0, "api", "open", "half_open", "the break is over", None),

@@ -126,8 +126,8 @@ def test_a_call_that_ends_within_its_grace(lab: Lab) -> None:
     assert lab.events.of(CallAbandoned) == []
 
 
-@pytest.mark.parametrize("backend", ["sequential", "threading", None])
-def test_a_kill_that_the_backend_lacks(lab: Lab, backend: str | None) -> None:
+@pytest.mark.parametrize("backend", ["sequential", "threading"])
+def test_a_kill_that_the_backend_lacks(lab: Lab, backend: str) -> None:
     """It is refused before anything runs, with what to write."""
     killed = work.with_options(timeout=TimeoutPolicy(10, on_expiry="kill"), backend=backend)
     first = task(lambda: 0, name="first")

@@ -1,0 +1,359 @@
+"""Calls in processes of their own, which can be killed and limited."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from hashlib import blake2b
+from typing import Final, Literal, TypeAlias, final, get_args
+from weakref import WeakSet, WeakValueDictionary
+
+from typing_extensions import Self
+
+from daglite import _codec
+from daglite._clock import SystemClock
+from daglite.backends.processes.channel import Frame
+from daglite.backends.processes.deaths import memory_error, stack_in
+from daglite.backends.processes.job import Function, Job, Limits
+from daglite.backends.processes.launcher import Launcher
+from daglite.backends.processes.supervisor import Supervisor
+from daglite.core.call import Call, Outcome
+from daglite.core.events import CallMeasured
+from daglite.core.protocols import Capabilities, Done
+from daglite.core.run import Run
+from daglite.exceptions import BackendError, RemoteError, SerializationError
+from daglite.worker import wire
+from daglite.worker.main import Options
+
+__all__ = ["ProcessBackend"]
+
+StartMethod: TypeAlias = Literal["launcher", "spawn"]
+
+_now = SystemClock.now
+
+_STACK: Final = 0.05
+"""Seconds in which a process must tell where it is."""
+
+_GLANCE: Final = 0.002
+
+
+class RemoteTraceback(Exception):  # noqa: N818
+    """Where an exception was raised, in another process: shown as its cause."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n{self.text}"
+
+
+@final
+class ProcessBackend:
+    """
+    Runs calls in worker processes.
+
+    Good for what computes in Python, and for what must be stopped for certain: a call that runs
+    out of time, memory or CPU time is killed with its child processes, and no other call with it.
+    Arguments and results are pickled; functions of ``__main__``, lambdas and closures go along as
+    they are when a run first uses them.
+
+    Args:
+        max_workers: Calls that may run at the same time, 1 or more; None: one for each CPU that
+            this process may use.
+        preload: Modules that are imported once, before workers are made.
+        initializer: Called without arguments in each worker before its first call.
+        max_calls_per_worker: A worker is replaced after so many calls; None: never.
+        prefetch: Whether short calls may be sent to a worker before it is free.
+        environment: Variables that workers have besides this process's.
+        start_method: How workers are made: "launcher" forks them from a small process that has
+            one thread, in some milliseconds; "spawn" starts a fresh interpreter for each.
+        poll_interval: Seconds between two looks at what a call uses, above 0, where its
+            `ResourceLimits` don't say.
+        memory: Bytes that the calls which run at the same time may have as their ``max_memory``
+            all together: others wait.  None: any number.
+
+    Raises:
+        BackendError: An argument makes no sense, or this system has no such processes.
+    """
+
+    name: str = "process"
+    capabilities: Capabilities = Capabilities(kill=True, limits=True)
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        preload: Sequence[str] = (),
+        initializer: Callable[[], object] | None = None,
+        max_calls_per_worker: int | None = None,
+        prefetch: bool = True,
+        environment: Mapping[str, str] | None = None,
+        start_method: StartMethod = "launcher",
+        poll_interval: float = 0.05,
+        memory: int | None = None,
+    ) -> None:
+        if sys.platform != "linux":
+            raise BackendError(
+                f"backend 'process' needs Linux, and this is {sys.platform}; use 'threading'"
+            )
+        _check_options(
+            max_workers=max_workers, max_calls_per_worker=max_calls_per_worker, memory=memory
+        )
+        if start_method not in get_args(StartMethod):
+            raise BackendError(
+                f"ProcessBackend: start_method is 'launcher' or 'spawn', not {start_method!r}"
+            )
+        if not poll_interval > 0:
+            raise BackendError(
+                f"ProcessBackend: poll_interval is seconds above 0, not {poll_interval!r}"
+            )
+        self.slots = len(os.sched_getaffinity(0)) if max_workers is None else max_workers
+        self._start_method = start_method
+        self._preload = tuple(preload)
+        self._initializer = initializer
+        self._max_calls = max_calls_per_worker
+        self._prefetch = prefetch
+        self._environment = dict(environment or {})
+        self._poll_interval = poll_interval
+        self._memory = memory
+        self._supervisor: Supervisor | None = None
+        self._functions: dict[int, tuple[str, Function]] = {}
+        self._by_content: WeakValueDictionary[bytes, Function] = WeakValueDictionary()
+        self._closed = False
+        self._renew_lock()
+        _backends.add(self)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ProcessBackend(max_workers={self.slots})"
+
+    # -- calls --------------------------------------------------------------------
+
+    def submit(self, call: Call, done: Done) -> None:
+        """Send *call* to a worker."""
+        try:
+            job = Job(call, done, self._function_of(call), self._limits_of(call))
+        except SerializationError as error:
+            done(call, Outcome(error=error))
+            return
+        call.place = job
+        call.look = partial(self._look, call, job)
+        try:
+            supervisor = self._started()
+        except BackendError as error:
+            done(call, Outcome(error=error))
+            return
+        supervisor.submit(job)
+
+    def cancel(self, call: Call) -> None:
+        """Drop *call*, or kill its worker, and no other call with it."""
+        call.cancelled = True
+        if self._supervisor is not None and isinstance(call.place, Job):
+            self._supervisor.cancel(call.place)
+
+    def cancel_run(self, run: Run) -> None:
+        """The same for all calls of *run*."""
+        run.stopped = True
+        if self._supervisor is not None:
+            self._supervisor.cancel(run)
+
+    def is_running(self, call: Call) -> bool:
+        """Whether the cancelled *call* still runs."""
+        job, supervisor = call.place, self._supervisor
+        return supervisor is not None and supervisor.worker_of(job) is not None
+
+    def stack_of(self, call: Call) -> str | None:
+        """Where *call* stands now, as text."""
+        job, supervisor = call.place, self._supervisor
+        running = None if supervisor is None else supervisor.worker_of(job)
+        if running is None:
+            return None
+        with contextlib.suppress(OSError, ValueError):
+            running.worker.channel.clear_faults()
+            running.worker.signal(signal.SIGUSR1)
+            until, told = _now() + _STACK, ""
+            while _now() < until:
+                select.select((), (), (), _GLANCE)
+                # It is written in pieces.
+                before, told = told, running.worker.channel.faults()
+                if told and told == before:
+                    break
+            return stack_in(told)
+        return None
+
+    def close(self) -> None:
+        """Kill whatever still runs, and leave nothing behind; idempotent."""
+        with self._lock:
+            self._closed = True
+            supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.close()
+
+    @property
+    def processes(self) -> list[int]:
+        """Process numbers of the workers that there are now."""
+        return [] if self._supervisor is None else self._supervisor.processes
+
+    # -- inside -------------------------------------------------------------------
+
+    def _started(self) -> Supervisor:
+        supervisor = self._supervisor
+        if supervisor is None:
+            with self._lock:
+                if self._closed:
+                    raise BackendError("the process pool is closed")
+                supervisor = self._supervisor
+                if supervisor is None:
+                    supervisor = self._supervisor = self._start()
+        return supervisor
+
+    def _start(self) -> Supervisor:
+        initializer = b""
+        if self._initializer is not None:
+            initializer = _codec.dumps_function(self._initializer)
+        options = Options(initializer)
+        supervisor = Supervisor(
+            self.slots,
+            partial(Launcher, self._start_method, self._preload, options, self._environment),
+            _settle,
+            max_calls=self._max_calls,
+            prefetch=self._prefetch,
+            memory=self._memory,
+        )
+        weakref.finalize(self, supervisor.close)
+        return supervisor
+
+    def _function_of(self, call: Call) -> Function:
+        """*call*'s function for workers: as it was when its run first asked."""
+        body = call.target.body
+        known = self._functions.get(id(body))
+        if known is not None and known[0] == call.run.id:
+            return known[1]
+        function = Function(body)
+        digest = blake2b(function.data, digest_size=16).digest()
+        function = self._by_content.setdefault(digest, function)
+        if known is None:
+            with contextlib.suppress(TypeError):
+                weakref.finalize(body, self._functions.pop, id(body), None).atexit = False
+        self._functions[id(body)] = call.run.id, function
+        return function
+
+    def _limits_of(self, call: Call) -> Limits:
+        wanted = call.target.limits
+        if wanted is None:
+            return _UNLIMITED
+        memory, cpu = call.growth
+        own = "poll_interval" in wanted.model_fields_set
+        return Limits(
+            int((wanted.max_memory or 0) * memory),
+            (wanted.max_cpu_time or 0.0) * cpu,
+            wanted.max_open_files or 0,
+            wanted.max_processes,
+            wanted.poll_interval if own else self._poll_interval,
+            wanted.cpus,
+        )
+
+    def _look(self, call: Call, job: Job) -> None:
+        supervisor = self._supervisor
+        running = None if supervisor is None else supervisor.worker_of(job)
+        if running is not None and running.since:
+            call.started = call.run.kernel.now() - (_now() - running.since)
+            call.worker = running.worker.name
+
+
+def _check_options(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+            raise BackendError(f"ProcessBackend: {name} is a whole number, not {number!r}")
+        if number is not None and number < 1:
+            raise BackendError(f"ProcessBackend: {name} is a number from 1 up, not {number!r}")
+
+
+_UNLIMITED: Final = Limits()
+
+
+def _settle(job: Job, frame: Frame, worker: str) -> None:
+    """On the supervisor's thread: have the outcome loaded on that of the run."""
+    job.call.run.kernel.post(_deliver, job, frame, worker)
+
+
+def _deliver(job: Job, frame: Frame, worker: str) -> None:
+    call = job.call
+    if call.cancelled:
+        return
+    started = call.run.kernel.now() - (_now() - frame.started)
+    call.started, call.worker = started, worker
+    outcome = Outcome(None, None, started, frame.ran, worker)
+    outcome.cpu_time = frame.cpu
+    outcome.peak_memory = max(frame.peak, job.peak)
+    call.run.emit(
+        CallMeasured,
+        call.node_id,
+        call.node_name,
+        call.element,
+        call.attempt,
+        frame.ran,
+        frame.cpu,
+        outcome.peak_memory,
+    )
+    try:
+        if frame.kind == wire.RETURNED:
+            outcome.value = pickle.loads(frame.told, buffers=frame.apart)
+        else:
+            outcome.error = _error_in(job, frame, outcome.peak_memory)
+    except BaseException as error:
+        outcome.error = SerializationError(f"the result can't be loaded here: {error!r}")
+        outcome.error.__cause__ = error
+    job.done(call, outcome)
+
+
+def _error_in(job: Job, frame: Frame, peak: int) -> BaseException:
+    data, type_name, message, trace = pickle.loads(frame.told)
+    error: BaseException | None = None
+    if data is not None:
+        try:
+            error = pickle.loads(data)
+        except Exception:
+            error = None
+    if error is None:
+        error = RemoteError._from_texts(type_name, message, trace)
+    if isinstance(error, MemoryError) and job.limits.memory:
+        limited = memory_error(job.limits.memory, peak)
+        limited.__cause__ = RemoteTraceback(trace)
+        return limited
+    if frame.kind == wire.FAILED:
+        error.__cause__ = RemoteTraceback(trace)
+    return error
+
+
+_backends: WeakSet[ProcessBackend] = WeakSet()
+
+
+def _after_fork() -> None:
+    """The child has none of the parent's threads, and the workers are the parent's."""
+    for backend in tuple(_backends):
+        backend._renew_lock()
+        supervisor, backend._supervisor = backend._supervisor, None
+        if supervisor is not None:
+            supervisor.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,431 @@
+"""
+One thread that keeps the workers of a pool: it gives them calls, hears how they end, ends what
+must be ended, and replaces what died.
+
+    submit ─► incoming ─► pending ─► a worker's packets ─► running ─► frame ─► done
+                             ▲            │ taken back: a long call runs, or the worker died
+                             └────────────┘
+
+Short calls are sent ahead, so that a worker never waits for the next; behind a long one nothing
+stays.  Whoever reads a packet has its call, and each worker tells in its slot which one runs, so
+at any death it is known what was lost: the call that ran, and no other.
+
+Races, and who closes them.  A call that ends while it is to be killed: its packets are taken back
+first, and the worker is killed only if its slot still names that call; if it ends in this very
+moment, the worker is idle, and all that is lost is a worker.  A call that was read from the pipe
+and isn't announced yet: it is looked at again a moment later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final, final
+
+from daglite._clock import SystemClock
+from daglite.backends.processes.assignment import Assignment
+from daglite.backends.processes.channel import Frame
+from daglite.backends.processes.deaths import Death, error_of_death, not_ready, stillborn
+from daglite.backends.processes.job import Job
+from daglite.backends.processes.launcher import Launcher, News
+from daglite.backends.processes.watch import Watch
+from daglite.backends.processes.worker import Running, Worker
+from daglite.core.call import Outcome
+from daglite.core.run import Run
+from daglite.exceptions import BackendError
+from daglite.worker import wire
+
+__all__ = ["Supervisor"]
+
+_now = SystemClock.now
+
+_SHORT: Final = 0.010
+"""Seconds: behind a call that runs longer nothing stays."""
+
+_SOON: Final = 0.001
+"""Seconds after which a call is looked at that was just about to run."""
+
+_FUNCTIONS: Final = 1_000
+"""A worker that has had so many is replaced: it keeps them all."""
+
+_PATIENCE: Final = 1.0
+"""Seconds in which a worker that was told to stop must be gone."""
+
+_STILLBORN: Final = 3
+"""Workers in a row that die before they are ready, after which no more are made."""
+
+
+@final
+class Supervisor:
+    """
+    Keeps up to *size* workers.
+
+    Args:
+        size: Calls that may run at the same time.
+        launch: Starts the launcher.
+        settle: Told of each call that ended by itself, on the supervisor's thread.
+        max_calls: A worker is replaced after so many; None: never.
+        prefetch: Whether calls may be sent ahead.
+        memory: Bytes that all running calls together may have been promised; None: any number.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        launch: Callable[[], Launcher],
+        settle: Callable[[Job, Frame, str], None],
+        *,
+        max_calls: int | None = None,
+        prefetch: bool = True,
+        memory: int | None = None,
+    ) -> None:
+        self._size = size
+        self._launch = launch
+        self._settle = settle
+        self._max_calls = max_calls
+        self._incoming: deque[Job] = deque()
+        self._orders: deque[Job | Run] = deque()
+        self._doomed: list[Job] = []
+        self._workers: dict[int, Worker] = {}
+        self._calls = Assignment(
+            self._workers,
+            size,
+            prefetch=prefetch,
+            memory=memory,
+            max_calls=max_calls,
+            await_room=self._await_room,
+        )
+        self._numbers = 0
+        self._launcher: Launcher | None = None
+        self._stillborn = 0
+        self._broken: BackendError | None = None
+        self._asleep = False
+        self._closing = False
+        self._watch = Watch()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._bell, select.POLLIN)
+        self._heard: dict[int, Callable[[], None]] = {self._bell: self._answer_bell}
+        self._thread = threading.Thread(target=self._main, name="daglite-supervisor", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Have *job* run."""
+        self._incoming.append(job)
+        if self._asleep:
+            self._ring()
+
+    def cancel(self, what: Job | Run) -> None:
+        """Drop or end a job that isn't wanted any more, or all jobs of a run."""
+        self._orders.append(what)
+        self._ring()
+
+    def close(self) -> None:
+        """Kill whatever runs, and give everything back; idempotent."""
+        self._closing = True
+        self._ring()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def forget(self) -> None:
+        """In a fork of this process: all this is the parent's."""
+        for worker in self._workers.values():
+            worker.close()
+        if self._launcher is not None:
+            self._launcher.forget()
+        os.close(self._bell)
+
+    @property
+    def processes(self) -> list[int]:
+        """Process numbers of the workers that there are."""
+        return [worker.process for worker in tuple(self._workers.values()) if worker.process]
+
+    def worker_of(self, job: Job) -> Running | None:
+        """Where *job* runs; None: nowhere just now."""
+        for worker in tuple(self._workers.values()):
+            if worker.jobs.get(job.number) is job:
+                number, since = worker.channel.running
+                if number == job.number:
+                    return Running(worker, since)
+        return None
+
+    def _ring(self) -> None:
+        self._asleep = False
+        # None any more once the thread has ended.
+        with contextlib.suppress(OSError, ValueError):
+            os.eventfd_write(self._bell, 1)
+
+    def _main(self) -> None:
+        try:
+            self._loop()
+            error = BackendError("the process pool is closed")
+        except BaseException as failure:
+            error = BackendError(f"the supervisor of the process pool failed: {failure!r}")
+            error.__cause__ = failure
+        self._broken = error
+        self._end(error)
+
+    def _loop(self) -> None:
+        while not self._closing:
+            self._take_in()
+            if self._calls.pending:
+                self._calls.hand_out()
+                self._hire()
+            patience = self._patience()
+            self._asleep = True
+            if self._incoming or self._orders or self._closing:
+                patience = 0
+            ready = self._poll.poll(patience)
+            self._asleep = False
+            for end, _ in ready:
+                hear = self._heard.get(end)
+                # Another event of this round may have closed it.
+                if hear is not None:
+                    hear()
+            self._look()
+
+    def _answer_bell(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
+
+    def _take_in(self) -> None:
+        while self._incoming:
+            job = self._incoming.popleft()
+            if self._broken is None:
+                self._calls.pending.append(job)
+            else:
+                job.done(job.call, Outcome(error=self._broken))
+        while self._orders:
+            order = self._orders.popleft()
+            for job in self._jobs_of(order):
+                self._drop(job)
+
+    def _jobs_of(self, order: Job | Run) -> Iterator[Job]:
+        if isinstance(order, Job):
+            yield order
+            return
+        for worker in tuple(self._workers.values()):
+            yield from [job for job in worker.jobs.values() if job.call.run is order]
+
+    def _patience(self) -> float | None:
+        """Milliseconds until something has to be looked at, though nothing has happened."""
+        if self._doomed:
+            return _SOON * 1_000
+        seconds: float | None = None
+        for worker in self._workers.values():
+            if worker.leaving is not None:
+                seconds = min(seconds or _PATIENCE, _PATIENCE)
+            elif len(worker.jobs) > 1:
+                seconds = min(seconds or _SHORT, _SHORT)
+            for job in worker.jobs.values():
+                if job.limits.watched:
+                    seconds = min(seconds or job.limits.interval, job.limits.interval)
+        return None if seconds is None else seconds * 1_000
+
+    def _await_room(self, worker: Worker) -> None:
+        def flush() -> None:
+            if worker.channel.flush():
+                self._unhear(worker.channel.bulk)
+
+        self._hear(worker.channel.bulk, flush, select.POLLOUT)
+
+    def _hear(self, end: int, hear: Callable[[], None], events: int = select.POLLIN) -> None:
+        self._heard[end] = hear
+        self._poll.register(end, events)
+
+    def _unhear(self, end: int) -> None:
+        if self._heard.pop(end, None) is not None:
+            self._poll.unregister(end)
+
+    def _hire(self) -> None:
+        """Ask for as many workers as there is work for."""
+        staying = [worker for worker in self._workers.values() if worker.leaving is None]
+        idle = sum(not worker.jobs for worker in staying)
+        wanted = min(self._size - len(staying), len(self._calls.pending) - idle)
+        for _ in range(wanted):
+            if self._broken is None:
+                self._ask_for_one()
+
+    def _ask_for_one(self) -> None:
+        self._numbers += 1
+        try:
+            launcher = self._launcher
+            if launcher is None:
+                launcher = self._launcher = self._launch()
+                self._hear(launcher.fileno(), self._hear_news)
+            worker = Worker(self._numbers)
+            self._workers[worker.number] = worker
+            launcher.request(worker.number, worker.channel.ends)
+        except OSError as error:
+            self._break(BackendError(f"the process pool can't start a worker: {error}"))
+            return
+        worker.channel.let_go()
+        self._hear(worker.channel.results, lambda: self._receive(worker))
+
+    def _hear_news(self) -> None:
+        assert self._launcher is not None
+        heard = self._launcher.news()
+        if heard is None:
+            self._lose_launcher()
+            return
+        for news in heard:
+            self._learn(news)
+
+    def _learn(self, news: News) -> None:
+        if news.worker is not None:
+            worker = self._workers.get(news.worker)
+            if worker is None:
+                os.close(news.handle)
+            else:
+                worker.process, worker.handle = news.process, news.handle
+            return
+        for worker in tuple(self._workers.values()):
+            if worker.process == news.process:
+                self._bury(worker, news.code)
+
+    def _lose_launcher(self) -> None:
+        """Its workers die with it; another one makes others."""
+        assert self._launcher is not None
+        self._unhear(self._launcher.fileno())
+        self._launcher.close()
+        self._launcher = None
+        for worker in tuple(self._workers.values()):
+            worker.signal(signal.SIGKILL)
+            if worker.handle >= 0:
+                select.select([worker.handle], (), (), _PATIENCE)
+            self._bury(worker, None)
+
+    def _receive(self, worker: Worker) -> None:
+        frames, ended = worker.channel.receive()
+        if ended:
+            self._unhear(worker.channel.results)
+        for frame in frames:
+            self._accept(worker, frame)
+        if worker.tired and not worker.jobs and worker.leaving is None:
+            worker.leaving = _now()
+            worker.channel.push(wire.REQUEST.pack(wire.STOP, *[0] * 7, 0.0))
+
+    def _accept(self, worker: Worker, frame: Frame) -> None:
+        if frame.kind == wire.READY:
+            worker.ready = True
+            self._stillborn = 0
+            return
+        if frame.kind == wire.NOT_READY:
+            self._break(not_ready(frame))
+            return
+        job = self._calls.forget(worker, frame.number)
+        if job is None:
+            return
+        worker.calls += 1
+        job.function.took(frame.ran)
+        if frame.tired or worker.calls == self._max_calls or len(worker.known) >= _FUNCTIONS:
+            worker.tired = True
+            self._take_back(worker)
+        if not job.call.cancelled:
+            self._settle(job, frame, worker.name)
+
+    def _take_back(self, worker: Worker) -> None:
+        """Have what *worker* hasn't begun be done by whoever is free."""
+        if self._calls.take_back(worker):
+            worker.kill()
+
+    def _drop(self, job: Job) -> None:
+        """*job*'s outcome isn't wanted any more."""
+        worker = next((w for w in self._workers.values() if w.jobs.get(job.number) is job), None)
+        if worker is None or worker.fate is not None:
+            return
+        self._take_back(worker)
+        if worker.jobs.get(job.number) is not job or job.call.target.on_expiry == "abandon":
+            return
+        if worker.channel.running[0] == job.number:
+            worker.kill()
+        elif worker.channel.ended < job.number:
+            self._doomed.append(job)
+
+    def _look(self) -> None:
+        """See to what doesn't announce itself."""
+        doomed, self._doomed = self._doomed, []
+        for gone in doomed:
+            self._drop(gone)
+        now = _now()
+        for worker in tuple(self._workers.values()):
+            if worker.leaving is not None:
+                if now - worker.leaving > _PATIENCE:
+                    worker.kill(worker.fate)
+                continue
+            number, since = worker.channel.running
+            job = worker.jobs.get(number)
+            if job is None or not since:
+                continue
+            if len(worker.jobs) > 1 and now - since > _SHORT:
+                worker.room = 1
+                self._take_back(worker)
+            if job.limits.watched:
+                death = self._watch.look(job, worker.process, worker.channel, now)
+                if death is not None:
+                    self._take_back(worker)
+                    if worker.channel.running[0] == number and worker.leaving is None:
+                        worker.kill((job, death))
+
+    def _bury(self, worker: Worker, code: int | None) -> None:
+        """*worker* is dead: say so to the call that ran, and give the others to somebody else."""
+        self._receive(worker)
+        self._calls.take_back(worker)
+        del self._workers[worker.number]
+        self._unhear(worker.channel.results)
+        self._unhear(worker.channel.bulk)
+        running, ended = worker.channel.running[0], worker.channel.ended
+        back: list[Job] = []
+        for job in self._calls.forget_all(worker):
+            if worker.fate is not None and job is worker.fate[0]:
+                self._tell_death(worker, job, code, worker.fate[1])
+            elif job.number == running or job.number <= ended:
+                self._tell_death(worker, job, code, None)
+            else:
+                back.append(job)
+        self._calls.pending.extendleft(reversed(back))
+        if not worker.ready and worker.leaving is None and self._broken is None:
+            self._stillborn += 1
+            if self._stillborn >= _STILLBORN:
+                self._break(stillborn(code, worker.channel.faults()))
+        worker.close()
+
+    def _tell_death(self, worker: Worker, job: Job, code: int | None, death: Death | None) -> None:
+        if job.call.cancelled:
+            return
+        number, since = worker.channel.running
+        ran = _now() - since if number == job.number and since else 0.0
+        error = error_of_death(job, worker.process, code, death, worker.channel.faults())
+        kernel = job.call.run.kernel
+        outcome = Outcome(None, error, kernel.now() - ran, ran, worker.name)
+        outcome.peak_memory = job.peak or None
+        job.done(job.call, outcome)
+
+    def _break(self, error: BackendError) -> None:
+        """No call can be run any more: say why to all."""
+        self._broken = error
+        for worker in self._workers.values():
+            self._calls.pending.extend(self._calls.forget_all(worker))
+        while self._calls.pending:
+            job = self._calls.pending.popleft()
+            job.done(job.call, Outcome(error=error))
+
+    def _end(self, error: BackendError) -> None:
+        for worker in self._workers.values():
+            worker.leaving = _now()
+            worker.signal(signal.SIGKILL)
+        if self._launcher is not None:
+            self._launcher.close()
+        self._break(error)
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+        while self._incoming:
+            self._take_in()
+        os.close(self._bell)
+        self._bell = -1

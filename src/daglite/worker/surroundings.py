@@ -1,0 +1,77 @@
+"""What a call may change around it, and the next call shall find as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterable
+from typing import Any, Final, final
+
+__all__ = ["Surroundings"]
+
+# The plain functions: they are asked after each call, and making enums takes longer than asking.
+_handler_of: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_mask: Callable[[int, Iterable[int]], set[int]] = getattr(
+    signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask
+)
+
+_WATCHED: Final = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGALRM,
+    signal.SIGPIPE,
+    signal.SIGCHLD,
+    signal.SIGUSR2,
+    signal.SIGPROF,
+    signal.SIGVTALRM,
+    signal.SIGXCPU,
+)
+_TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL)
+
+
+@final
+class Surroundings:
+    """The folder, the environment, the signals and the timers of this process, as they are now."""
+
+    def __init__(self) -> None:
+        self._folder: str | None = None
+        with contextlib.suppress(OSError):
+            self._folder = os.getcwd()
+        self._environ = dict(_raw_environ())
+        self._handlers = [(which, _handler_of(which)) for which in _WATCHED]
+        self._mask = _mask(signal.SIG_BLOCK, ())
+        self._umask = os.umask(0o022)
+        os.umask(self._umask)
+
+    def restore(self) -> None:
+        """Have all be as it was."""
+        if self._folder is not None:
+            try:
+                moved = os.getcwd() != self._folder
+            except OSError:
+                moved = True
+            if moved:
+                # It may be gone by now.
+                with contextlib.suppress(OSError):
+                    os.chdir(self._folder)
+        if _raw_environ() != self._environ:
+            os.environb.clear()
+            os.environb.update(self._environ)
+        for which, handler in self._handlers:
+            if _handler_of(which) is not handler and handler is not None:
+                signal.signal(which, handler)
+        if _mask(signal.SIG_BLOCK, ()) != self._mask:
+            _mask(signal.SIG_SETMASK, self._mask)
+        for timer in _TIMERS:
+            if signal.getitimer(timer)[0]:
+                signal.setitimer(timer, 0)
+        os.umask(self._umask)
+
+
+def _raw_environ() -> dict[bytes, bytes]:
+    """The environment as bytes; not a copy, where that can be had."""
+    raw: dict[bytes, bytes] | None = getattr(os.environb, "_data", None)
+    return dict(os.environb) if raw is None else raw
