@@ -14,6 +14,7 @@ import pytest
 from daglite import Backend
 from tests.backends.journal import WAIT, Journal
 from tests.backends.kinds import KINDS, WAYS, Kind, backend_of, close_backend_of, run_on
+from tests.backends.leftovers import VARIABLE, Leftovers
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -89,3 +90,12 @@ def no_threads_left() -> Iterator[None]:
     for thread in set(threading.enumerate()) - before:
         thread.join(WAIT)
         assert not thread.is_alive(), thread
+
+
+@pytest.fixture
+def leftovers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Leftovers]:
+    """Fails the test after which more is left than was there before."""
+    before = Leftovers()
+    monkeypatch.setenv(VARIABLE, before.token)
+    yield before
+    before.check()

@@ -223,9 +223,13 @@ def test_a_failed_element_stops_its_map(
     run: Callable[..., Any], backend: Backend, journal: Journal
 ) -> None:
     """No element starts that wasn't under way."""
+    everybody = list(range(1000, 1000 + backend.slots))
+    # Each worker has loaded its tasks by then, and none is slower than others.
+    assert all(run(meeting.fix(journal=journal, others=everybody).zip(x=everybody)))
+    warmed = len(journal.notes)
     with pytest.raises(Picky):
         run(slow_picky.fix(journal=journal).zip(x=range(200)))
-    assert len(journal.notes) <= 3 + 2 * backend.slots
+    assert len(journal.notes) - warmed <= 3 + 2 * backend.slots
 
 
 def test_continue_finishes_what_it_can(run: Callable[..., Any], journal: Journal) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import select
@@ -21,21 +22,28 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from struct import Struct
 from typing import Final, NoReturn
 
 from daglite._clock import SystemClock
-from daglite.worker.main import Ends, Options, preload, take_over, work
+from daglite.worker.main import Ends, Options, die_with, preload, take_over, work
 
-__all__ = ["ENDED", "FORKED", "NEWS", "main"]
+__all__ = ["ENDED", "FORKED", "NEWS", "REFUSED", "main"]
 
 NEWS: Final = Struct("<Bxxxiq")
-"""Kind, process, and for `FORKED` the driver's number of the worker, else how it ended."""
+"""
+Kind, and two numbers.
+
+`FORKED`: the process, and the driver's number of the worker; `ENDED`: the process, and how it
+ended; `REFUSED`: the system's error, and the driver's number.
+"""
 
 FORKED: Final = 1
 ENDED: Final = 2
+REFUSED: Final = 3
 
 _SUBREAPER: Final = 36
 """``PR_SET_CHILD_SUBREAPER``"""
@@ -44,7 +52,6 @@ _SUBREAPER: Final = 36
 def main() -> NoReturn:
     """Serve the driver at the socket that this process was started with."""
     link = socket.socket(fileno=int(sys.argv[1]))
-    os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     _, (told,), _, _ = socket.recv_fds(link, 1, 1)
@@ -96,20 +103,53 @@ def _serve(link: socket.socket, start: Callable[[Ends], NoReturn], driver: int) 
             if not data:
                 _end_all()
             worker = int.from_bytes(data, "little")
-            process = os.fork()
-            if not process:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for end in (link.fileno(), heard, told, driver):
-                    os.close(end)
-                start(Ends(*ends))
+            try:
+                process, handle = _forked(ends, [link.fileno(), heard, told, driver], start)
+            except OSError as error:
+                news, handles = NEWS.pack(REFUSED, error.errno, worker), []
+            else:
+                workers.add(process)
+                news, handles = NEWS.pack(FORKED, process, worker), [handle]
             for end in ends:
                 os.close(end)
-            workers.add(process)
-            handle = os.pidfd_open(process)
             with contextlib.suppress(OSError):
-                socket.send_fds(link, [NEWS.pack(FORKED, process, worker)], [handle])
-            os.close(handle)
+                socket.send_fds(link, [news], handles)
+            for handle in handles:
+                os.close(handle)
+
+
+def _forked(ends: list[int], own: list[int], start: Callable[[Ends], NoReturn]) -> tuple[int, int]:
+    """
+    Make a worker.
+
+    Returns:
+        Its process number, and a handle of it.
+
+    Raises:
+        OSError: The system has no room for it.
+    """
+    if len(ends) < len(Ends._fields):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    parent = os.getpid()
+    process = os.fork()
+    if not process:
+        try:
+            die_with(parent)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for end in own:
+                os.close(end)
+            start(Ends(*ends))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            # Whatever happens, this is no second launcher.
+            os._exit(1)
+    try:
+        return process, os.pidfd_open(process)
+    except OSError:
+        os.kill(process, signal.SIGKILL)
+        raise
 
 
 def _reap(link: socket.socket, workers: set[int]) -> None:

@@ -35,7 +35,7 @@ from daglite.worker.here import Facts, here
 from daglite.worker.meter import Meter
 from daglite.worker.surroundings import Surroundings
 
-__all__ = ["Ends", "Options", "main", "preload", "take_over", "work"]
+__all__ = ["Ends", "Options", "die_with", "main", "preload", "take_over", "work"]
 
 _now = SystemClock.now
 _NOTHING = pickle.dumps(None, 5)
@@ -85,9 +85,20 @@ def preload(hello: dict[str, Any]) -> None:
             importlib.import_module(name)
 
 
+def die_with(parent: int) -> None:
+    """Have the kernel end this process when *parent*, which has one thread, is gone."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL)
+    if os.getppid() != parent:
+        # It was gone before that.
+        os._exit(1)
+
+
 def main() -> NoReturn:
     """Be a worker in an interpreter of its own; its ends are numbers on the command line."""
     told, *ends = map(int, sys.argv[1:])
+    for end in ends:
+        # It had to be: what calls start mustn't have them.
+        os.set_inheritable(end, False)
     hello = take_over(told)
     os.close(told)
     preload(hello)
@@ -109,9 +120,8 @@ def work(ends: Ends, options: Options) -> NoReturn:
 
 
 def _settle_in(ends: Ends) -> None:
-    """A group of its own, deaf to the terminal's Ctrl-C, and dead when its parent is."""
+    """A group of its own, deaf to the terminal's Ctrl-C."""
     os.setsid()
-    ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
@@ -191,12 +201,9 @@ class _Worker:
         except BaseException as error:
             self._answer(wire.BAD_ARGUMENTS, number, _dumped_error(error))
             return
-        slot[wire.CPU_BEFORE] = meter.begin()
+        slot[wire.CPU_BEFORE] = meter.begin(bool(cpu))
         slot[wire.SINCE] = started = _now()
         kind, told, apart = self._run(loaded, args, kwnames, files, memory, cpu)
-        if os.getpid() != self._pid:
-            # A copy of this process that came back from the function: the call isn't its own.
-            os._exit(1)
         ran = _now() - started
         used, peak = meter.end()
         self._answer(kind, number, told, apart, started, ran, used, peak)
@@ -213,6 +220,9 @@ class _Worker:
         peak: int = 0,
     ) -> None:
         """Send how the call ended, and be ready for the next."""
+        if os.getpid() != self._pid:
+            # A copy of this process that came back out of the call, which isn't its own.
+            os._exit(1)
         self._rest()
         self._slot[wire.DONE] = number
         self._slot[wire.RUNNING] = 0
@@ -266,6 +276,8 @@ class _Worker:
                 if limited and not self._meter.lift():
                     self._tired = True
         except BaseException as error:
+            if memory and isinstance(error, MemoryError):
+                self._tired = True
             return wire.FAILED, _dumped_error(error), ()
         if result is None:
             return wire.RETURNED, _NOTHING, ()

@@ -45,11 +45,22 @@ class Meter:
         if self._refs is not None:
             os.close(self._refs)
 
-    def begin(self) -> float:
-        """Start to measure; return the CPU time in seconds that was used before."""
+    def begin(self, with_children: bool) -> float:
+        """
+        Start to measure.
+
+        Args:
+            with_children: Whether CPU time of children that have ended counts, too.
+
+        Returns:
+            Seconds of CPU time that were used before.
+        """
         if self._refs is not None:
             os.pwrite(self._refs, b"5", 0)
         self._cpu = process_time()
+        if with_children:
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return self._cpu + used.ru_utime + used.ru_stime
         return self._cpu
 
     def end(self) -> tuple[float, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Final, final
 
@@ -29,6 +30,7 @@ _WATCHED: Final = (
     signal.SIGVTALRM,
     signal.SIGXCPU,
 )
+_OUTPUTS: Final = (1, 2)
 _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL)
 
 
@@ -45,9 +47,22 @@ class Surroundings:
         self._mask = _mask(signal.SIG_BLOCK, ())
         self._umask = os.umask(0o022)
         os.umask(self._umask)
+        self._streams = sys.stdout, sys.stderr
 
     def restore(self) -> None:
-        """Have all be as it was."""
+        """
+        Have all be as it was.
+
+        Raises:
+            Exception: That can't be.
+        """
+        if (sys.stdout, sys.stderr) != self._streams:
+            sys.stdout, sys.stderr = self._streams
+        for stream, number in zip(self._streams, _OUTPUTS, strict=True):
+            if stream is not None and stream.closed:
+                raise ValueError("an output is closed")
+            # Raises, if it is.
+            os.get_inheritable(number)
         if self._folder is not None:
             try:
                 moved = os.getcwd() != self._folder

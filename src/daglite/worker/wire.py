@@ -32,6 +32,7 @@ __all__ = [
     "READY",
     "REQUEST",
     "RESULT",
+    "RESULTS",
     "RETURNED",
     "RUNNING",
     "SINCE",
@@ -76,6 +77,9 @@ RETURNED: Final = 3
 FAILED: Final = 4
 BAD_ARGUMENTS: Final = 5
 BAD_RESULT: Final = 6
+
+RESULTS: Final = range(READY, BAD_RESULT + 1)
+"""All kinds."""
 
 # -- slot ---------------------------------------------------------------------
 

@@ -33,8 +33,8 @@ class Assignment:
         workers: All that there are, by number.
         size: CPUs to be handed out.
         prefetch: Whether calls may be sent ahead at all.
+        max_calls: As many as a worker may ever do; None: any number.
         memory: Bytes to be handed out; None: any number.
-        max_calls: A worker is given so many in its life; None: any number.
         await_room: Told of a worker that couldn't take all at once of what it was sent.
 
     Attributes:
@@ -47,16 +47,16 @@ class Assignment:
         size: int,
         *,
         prefetch: bool,
-        memory: int | None,
         max_calls: int | None,
+        memory: int | None,
         await_room: Callable[[Worker], None],
     ) -> None:
         self.pending: deque[Job] = deque()
         self._workers = workers
         self._size = size
         self._most_ahead = _MOST_AHEAD if prefetch else 1
-        self._memory = memory
         self._max_calls = max_calls
+        self._memory = memory
         self._promised = 0
         self._uneven = 0
         self._await_room = await_room
@@ -115,7 +115,9 @@ class Assignment:
             worker.room = ahead
         elif job.alone or not known or len(worker.jobs) >= min(worker.room, ahead):
             return False
-        if worker.calls + len(worker.jobs) == self._max_calls or not self._affords(job, worker):
+        if self._max_calls is not None and worker.calls + len(worker.jobs) >= self._max_calls:
+            return False
+        if not self._affords(job, worker):
             return False
         worker.sent += 1
         packet, beside = job.packet(worker.sent, 0 if known else len(function.data))

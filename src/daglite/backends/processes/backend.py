@@ -20,6 +20,7 @@ from typing_extensions import Self
 
 from daglite import _codec
 from daglite._clock import SystemClock
+from daglite._units import format_size
 from daglite.backends.processes.channel import Frame
 from daglite.backends.processes.deaths import memory_error, stack_in
 from daglite.backends.processes.job import Function, Job, Limits
@@ -79,7 +80,7 @@ class ProcessBackend:
         poll_interval: Seconds between two looks at what a call uses, above 0, where its
             `ResourceLimits` don't say.
         memory: Bytes that the calls which run at the same time may have as their ``max_memory``
-            all together: others wait.  None: any number.
+            all together: others wait, and one that wants more by itself fails.  None: any number.
 
     Raises:
         BackendError: An argument makes no sense, or this system has no such processes.
@@ -150,7 +151,7 @@ class ProcessBackend:
         """Send *call* to a worker."""
         try:
             job = Job(call, done, self._function_of(call), self._limits_of(call))
-        except SerializationError as error:
+        except (BackendError, SerializationError) as error:
             done(call, Outcome(error=error))
             return
         call.place = job
@@ -259,15 +260,22 @@ class ProcessBackend:
         wanted = call.target.limits
         if wanted is None:
             return _UNLIMITED
-        memory, cpu = call.growth
+        growth, cpu = call.growth
         own = "poll_interval" in wanted.model_fields_set
+        memory = int((wanted.max_memory or 0) * growth)
+        if self._memory is not None and memory > self._memory:
+            raise BackendError(
+                f"max_memory={format_size(memory)} is more than all calls of the process pool may "
+                f"have together, memory={format_size(self._memory)}; lower it, or raise that"
+            )
         return Limits(
-            int((wanted.max_memory or 0) * memory),
+            memory,
             (wanted.max_cpu_time or 0.0) * cpu,
             wanted.max_open_files or 0,
             wanted.max_processes,
             wanted.poll_interval if own else self._poll_interval,
-            wanted.cpus,
+            # More than there are would be waited for in vain.
+            min(wanted.cpus, self.slots),
         )
 
     def _look(self, call: Call, job: Job) -> None:
@@ -318,6 +326,9 @@ def _deliver(job: Job, frame: Frame, worker: str) -> None:
             outcome.value = pickle.loads(frame.told, buffers=frame.apart)
         else:
             outcome.error = _error_in(job, frame, outcome.peak_memory)
+    except KeyboardInterrupt:
+        # The user's, of whom this is the thread.
+        raise
     except BaseException as error:
         outcome.error = SerializationError(f"the result can't be loaded here: {error!r}")
         outcome.error.__cause__ = error
@@ -330,7 +341,9 @@ def _error_in(job: Job, frame: Frame, peak: int) -> BaseException:
     if data is not None:
         try:
             error = pickle.loads(data)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             error = None
     if error is None:
         error = RemoteError._from_texts(type_name, message, trace)

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple, final
@@ -71,13 +72,33 @@ class Channel:
     Attributes:
         ends: Those of the worker; see `let_go`.
         results: Readable when there are frames.
-        bulk: Writable when there is room for what `unsent` says is left.
+        bulk: Writable when there is room for what `flush` left.
+        garbled: What came is no frame, or one for which there is no memory here.
     """
 
     def __init__(self) -> None:
+        self._open: set[int] = set()
+        # For what other threads ask: a number that is closed soon belongs to another file.
+        self._lock = threading.RLock()
+        self.garbled = False
+        try:
+            self._make()
+        except BaseException:
+            for end in self._open:
+                os.close(end)
+            raise
+        self._outgoing: deque[memoryview] = deque()
+        self._received = bytearray()
+        self._incoming: _Incoming | None = None
+
+    def _make(self) -> None:
+        kept = self._open
         self._requests, self._push = os.pipe2(os.O_CLOEXEC | os.O_DIRECT | os.O_NONBLOCK)
+        kept.update((self._requests, self._push))
         bulk, self.bulk = os.pipe()
+        kept.update((bulk, self.bulk))
         self.results, results = os.pipe()
+        kept.update((self.results, results))
         os.set_blocking(self.bulk, False)
         os.set_blocking(self.results, False)
         for end in (self._push, self.bulk, self.results):
@@ -85,29 +106,32 @@ class Channel:
             with contextlib.suppress(OSError):
                 fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         slot = anonymous_file("daglite-slot")
+        kept.add(slot)
         os.ftruncate(slot, wire.SLOT_BYTES)
         self._memory = mmap.mmap(slot, wire.SLOT_BYTES)
         self._slot = memoryview(self._memory).cast("d")
         self._faults = anonymous_file("daglite-faults")
+        kept.add(self._faults)
         self.ends = Ends(self._requests, bulk, results, slot, self._faults)
-        self._outgoing: deque[memoryview] = deque()
-        self._received = bytearray()
-        self._incoming: _Incoming | None = None
-        self._closed = False
 
     def let_go(self) -> None:
         """Close the ends that the worker has now, and that only it shall have."""
         for end in (self.ends.bulk, self.ends.results, self.ends.slot):
             os.close(end)
+            self._open.remove(end)
 
     def close(self) -> None:
         """Give everything back; idempotent."""
-        if not self._closed:
-            self._closed = True
-            for end in (self._requests, self._push, self.bulk, self.results, self._faults):
-                os.close(end)
-            self._slot.release()
-            self._memory.close()
+        with self._lock:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """The same in a fork of this process, where nobody lets go of a lock."""
+        for end in self._open:
+            os.close(end)
+        self._open.clear()
+        self._slot.release()
+        self._memory.close()
 
     # -- out ----------------------------------------------------------------------
 
@@ -154,9 +178,13 @@ class Channel:
     # -- in -----------------------------------------------------------------------
 
     def receive(self) -> tuple[list[Frame], bool]:
-        """Frames that have come in full, and whether the worker has closed its end."""
+        """
+        Frames that have come in full, and whether nothing more will.
+
+        That is when the worker has closed its end, or is `garbled`.
+        """
         frames: list[Frame] = []
-        while True:
+        while not self.garbled:
             incoming = self._incoming
             try:
                 if incoming is not None:
@@ -175,13 +203,17 @@ class Channel:
                 return frames, True
             self._received += data
             self._parse(frames)
-            if len(data) < _READ and self._incoming is None:
+            if len(data) < _READ and self._incoming is None and not self.garbled:
                 return frames, False
+        return frames, True
 
     def _parse(self, frames: list[Frame]) -> None:
         data, start, end = self._received, 0, len(self._received)
         while end - start >= wire.RESULT.size:
             head = wire.RESULT.unpack_from(data, start)
+            if head[0] not in wire.RESULTS:
+                self.garbled = True
+                break
             first = start + wire.RESULT.size
             content = first + 8 * head[2]
             if end < content:
@@ -193,7 +225,12 @@ class Channel:
                 start = content + size
                 frames.append(_frame(head, lengths, memoryview(bytes(data[content:start]))))
             elif size >= _LARGE:
-                incoming = self._incoming = _Incoming(size, head, lengths)
+                try:
+                    incoming = _Incoming(size, head, lengths)
+                except (MemoryError, OverflowError):
+                    self.garbled = True
+                    break
+                self._incoming = incoming
                 incoming.done = end - content
                 incoming.data[: incoming.done] = data[content:end]
                 start = end
@@ -211,10 +248,14 @@ class Channel:
         0.0: it is still being loaded.
         """
         slot = self._slot
-        while True:
-            number, since = slot[wire.RUNNING], slot[wire.SINCE]
-            if slot[wire.RUNNING] == number:
-                return int(number), since
+        try:
+            while True:
+                number, since = slot[wire.RUNNING], slot[wire.SINCE]
+                if slot[wire.RUNNING] == number:
+                    return int(number), since
+        except ValueError:
+            # It was closed meanwhile.
+            return 0, 0.0
 
     @property
     def ended(self) -> int:
@@ -228,13 +269,18 @@ class Channel:
 
     def faults(self) -> str:
         """What Python has told about where the worker was, since `clear_faults`."""
-        size = os.fstat(self._faults).st_size
-        return os.pread(self._faults, size, 0).decode(errors="replace")
+        with self._lock:
+            if self._faults not in self._open:
+                return ""
+            size = os.fstat(self._faults).st_size
+            return os.pread(self._faults, size, 0).decode(errors="replace")
 
     def clear_faults(self) -> None:
         """Forget that."""
-        os.ftruncate(self._faults, 0)
-        os.lseek(self._faults, 0, os.SEEK_SET)
+        with self._lock:
+            if self._faults in self._open:
+                os.ftruncate(self._faults, 0)
+                os.lseek(self._faults, 0, os.SEEK_SET)
 
 
 def _frame(head: tuple[int, ...], lengths: list[int], data: memoryview) -> Frame:

@@ -19,13 +19,22 @@ from daglite.exceptions import (
     WorkerDiedError,
 )
 
-__all__ = ["Death", "Kills", "error_of_death", "memory_error", "not_ready", "stack_in", "stillborn"]
+__all__ = [
+    "Death",
+    "Kills",
+    "error_of_death",
+    "memory_error",
+    "not_ready",
+    "refused",
+    "stack_in",
+    "stillborn",
+]
 
 
 class Death(NamedTuple):
     """What a call was ended for: a limit, and what was seen."""
 
-    what: Literal["memory", "cpu", "processes"]
+    what: Literal["memory", "cpu", "processes", "answer"]
     limit: float
     seen: float
 
@@ -47,6 +56,12 @@ def error_of_death(
     limits = job.limits
     if death is not None and death.what == "memory":
         return memory_error(int(death.limit), int(death.seen))
+    if death is not None and death.what == "answer":
+        return WorkerDiedError(
+            f"what worker process {process} sent can't be read",
+            signal=_name(-signal.SIGKILL),
+            hint="there is no memory for it here, or the call has written into the worker's pipes",
+        )
     if death is not None and death.what == "processes":
         return ProcessLimitError(
             f"had {death.seen:g} child processes, more than max_processes={death.limit:g} allows",
@@ -85,11 +100,20 @@ def not_ready(frame: Frame) -> BackendError:
     return BackendError(f"the process pool's initializer failed: {name}: {message}\n{trace}")
 
 
-def stillborn(code: int | None, faults: str) -> BackendError:
-    """The error of a pool whose workers die before they can take calls."""
+def stillborn(
+    code: int | None, faults: str, what: str = "workers die before they are ready"
+) -> BackendError:
+    """The error of a pool whose workers, or whose launcher, die before they can take calls."""
     where = stack_in(faults)
     told = f"\n{where}" if where else ""
-    return BackendError(f"workers die before they are ready: {_ending(code)}{told}")
+    return BackendError(f"{what}: {_ending(code)}{told}")
+
+
+def refused(error: OSError) -> BackendError:
+    """The error of calls for which the system had no room to make a worker."""
+    made = BackendError(f"the process pool can't start a worker: {error}")
+    made.__cause__ = error
+    return made
 
 
 def stack_in(faults: str) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from daglite.backends.processes.channel import anonymous_file
-from daglite.worker.launcher import ENDED, FORKED, NEWS
+from daglite.worker.launcher import ENDED, FORKED, NEWS, REFUSED
 from daglite.worker.main import Ends, Options
 
 __all__ = ["Launcher", "News"]
@@ -36,14 +36,16 @@ class News(NamedTuple):
     Attributes:
         process: Its number.
         worker: The number that it was asked for with; None: it has ended.
-        handle: A pidfd of it, to be closed by whoever hears this; -1: it has ended.
+        handle: A pidfd of it, to be closed by whoever hears this; -1: there is none.
         code: How it ended: exit code, or minus a signal's number; None: it has just begun.
+        error: Why it couldn't be made; None: it was.
     """
 
     process: int
     worker: int | None
     handle: int
     code: int | None
+    error: OSError | None = None
 
 
 @final
@@ -68,16 +70,6 @@ class Launcher:
         options: Options,
         environment: Mapping[str, str],
     ) -> None:
-        self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            end = theirs.fileno()
-            flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-            self._process = subprocess.Popen(
-                [sys.executable, *flags, "-c", _PROGRAM, str(end)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[end],
-                env={**os.environ, **_FINDS_US},
-            )
         hello = {
             "start_method": method,
             "path": sys.path,
@@ -88,7 +80,18 @@ class Launcher:
         }
         told = anonymous_file("daglite-hello", pickle.dumps(hello))
         try:
-            socket.send_fds(self._link, [b"h"], [told])
+            self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                try:
+                    self._process = _started(theirs.fileno())
+                except BaseException:
+                    self._link.close()
+                    raise
+            try:
+                socket.send_fds(self._link, [b"h"], [told])
+            except BaseException:
+                self.close(0.0)
+                raise
         finally:
             os.close(told)
         self._link.setblocking(False)
@@ -121,18 +124,35 @@ class Launcher:
                 return None
             kind, process, number = NEWS.unpack(data)
             if kind == FORKED:
-                heard.append(News(process, number, handles[0], None))
+                # There is no handle where this process has as many files as it may.
+                handle = handles[0] if handles else -1
+                heard.append(News(process, number, handle, None))
+            elif kind == REFUSED:
+                error = OSError(process, os.strerror(process))
+                heard.append(News(0, number, -1, None, error))
             elif kind == ENDED:
                 heard.append(News(process, None, -1, number))
 
-    def close(self, wait: float = 10.0) -> None:
-        """Have it kill all that descends from it, and end; wait up to *wait* seconds for that."""
+    def close(self, wait: float = 10.0) -> int | None:
+        """
+        Have it kill all that descends from it, and end.
+
+        Args:
+            wait: Seconds that it has for that.
+
+        Returns:
+            How it ended: exit code, or minus a signal's number; None: it had to be killed.
+        """
         self._link.close()
         try:
-            self._process.wait(wait)
+            return self._process.wait(wait)
         except subprocess.TimeoutExpired:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+            self._kill()
+            return None
+
+    def _kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
 
     def forget(self) -> None:
         """In a fork of this process: it is the parent's."""
@@ -140,3 +160,15 @@ class Launcher:
             self._link.close()
         # Else it would be waited for, and is nobody's child here.
         self._process.returncode = 0
+
+
+def _started(end: int) -> subprocess.Popen[bytes]:
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return subprocess.Popen(
+        [sys.executable, *flags, "-c", _PROGRAM, str(end)],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[end],
+        env={**os.environ, **_FINDS_US},
+        # A Ctrl-C at the terminal isn't meant for it, and may come at any moment.
+        start_new_session=True,
+    )

@@ -18,8 +18,6 @@ and isn't announced yet: it is looked at again a moment later.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import select
 import signal
 import threading
@@ -30,9 +28,11 @@ from typing import Final, final
 from daglite._clock import SystemClock
 from daglite.backends.processes.assignment import Assignment
 from daglite.backends.processes.channel import Frame
-from daglite.backends.processes.deaths import Death, error_of_death, not_ready, stillborn
+from daglite.backends.processes.deaths import Death, Kills, error_of_death, not_ready
+from daglite.backends.processes.ears import Ears
+from daglite.backends.processes.hiring import Hiring
 from daglite.backends.processes.job import Job
-from daglite.backends.processes.launcher import Launcher, News
+from daglite.backends.processes.launcher import Launcher
 from daglite.backends.processes.watch import Watch
 from daglite.backends.processes.worker import Running, Worker
 from daglite.core.call import Outcome
@@ -55,9 +55,6 @@ _FUNCTIONS: Final = 1_000
 
 _PATIENCE: Final = 1.0
 """Seconds in which a worker that was told to stop must be gone."""
-
-_STILLBORN: Final = 3
-"""Workers in a row that die before they are ready, after which no more are made."""
 
 
 @final
@@ -84,8 +81,6 @@ class Supervisor:
         prefetch: bool = True,
         memory: int | None = None,
     ) -> None:
-        self._size = size
-        self._launch = launch
         self._settle = settle
         self._max_calls = max_calls
         self._incoming: deque[Job] = deque()
@@ -96,21 +91,27 @@ class Supervisor:
             self._workers,
             size,
             prefetch=prefetch,
-            memory=memory,
             max_calls=max_calls,
+            memory=memory,
             await_room=self._await_room,
         )
-        self._numbers = 0
-        self._launcher: Launcher | None = None
-        self._stillborn = 0
+        self._ears = Ears()
+        self._hiring = Hiring(
+            size,
+            launch,
+            self._workers,
+            self._ears,
+            receive=self._receive,
+            bury=self._bury,
+            fail=self._fail,
+            give_up=self._break,
+        )
         self._broken: BackendError | None = None
         self._asleep = False
         self._closing = False
+        self._ended = False
         self._watch = Watch()
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._bell, select.POLLIN)
-        self._heard: dict[int, Callable[[], None]] = {self._bell: self._answer_bell}
+        self._kills = Kills()
         self._thread = threading.Thread(target=self._main, name="daglite-supervisor", daemon=True)
         self._thread.start()
 
@@ -119,6 +120,9 @@ class Supervisor:
         self._incoming.append(job)
         if self._asleep:
             self._ring()
+        if self._ended:
+            # Nobody else will.
+            self._take_in()
 
     def cancel(self, what: Job | Run) -> None:
         """Drop or end a job that isn't wanted any more, or all jobs of a run."""
@@ -135,10 +139,9 @@ class Supervisor:
     def forget(self) -> None:
         """In a fork of this process: all this is the parent's."""
         for worker in self._workers.values():
-            worker.close()
-        if self._launcher is not None:
-            self._launcher.forget()
-        os.close(self._bell)
+            worker.abandon()
+        self._hiring.forget()
+        self._ears.forget()
 
     @property
     def processes(self) -> list[int]:
@@ -156,9 +159,7 @@ class Supervisor:
 
     def _ring(self) -> None:
         self._asleep = False
-        # None any more once the thread has ended.
-        with contextlib.suppress(OSError, ValueError):
-            os.eventfd_write(self._bell, 1)
+        self._ears.ring()
 
     def _main(self) -> None:
         try:
@@ -175,27 +176,22 @@ class Supervisor:
             self._take_in()
             if self._calls.pending:
                 self._calls.hand_out()
-                self._hire()
+                self._hiring.hire(len(self._calls.pending))
             patience = self._patience()
             self._asleep = True
             if self._incoming or self._orders or self._closing:
                 patience = 0
-            ready = self._poll.poll(patience)
+            self._ears.listen(patience)
             self._asleep = False
-            for end, _ in ready:
-                hear = self._heard.get(end)
-                # Another event of this round may have closed it.
-                if hear is not None:
-                    hear()
             self._look()
-
-    def _answer_bell(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._bell)
 
     def _take_in(self) -> None:
         while self._incoming:
-            job = self._incoming.popleft()
+            try:
+                job = self._incoming.popleft()
+            except IndexError:
+                # After the end any thread does this.
+                break
             if self._broken is None:
                 self._calls.pending.append(job)
             else:
@@ -216,7 +212,7 @@ class Supervisor:
         """Milliseconds until something has to be looked at, though nothing has happened."""
         if self._doomed:
             return _SOON * 1_000
-        seconds: float | None = None
+        seconds = self._hiring.pause if self._calls.pending else None
         for worker in self._workers.values():
             if worker.leaving is not None:
                 seconds = min(seconds or _PATIENCE, _PATIENCE)
@@ -230,90 +226,26 @@ class Supervisor:
     def _await_room(self, worker: Worker) -> None:
         def flush() -> None:
             if worker.channel.flush():
-                self._unhear(worker.channel.bulk)
+                self._ears.unhear(worker.channel.bulk)
 
-        self._hear(worker.channel.bulk, flush, select.POLLOUT)
-
-    def _hear(self, end: int, hear: Callable[[], None], events: int = select.POLLIN) -> None:
-        self._heard[end] = hear
-        self._poll.register(end, events)
-
-    def _unhear(self, end: int) -> None:
-        if self._heard.pop(end, None) is not None:
-            self._poll.unregister(end)
-
-    def _hire(self) -> None:
-        """Ask for as many workers as there is work for."""
-        staying = [worker for worker in self._workers.values() if worker.leaving is None]
-        idle = sum(not worker.jobs for worker in staying)
-        wanted = min(self._size - len(staying), len(self._calls.pending) - idle)
-        for _ in range(wanted):
-            if self._broken is None:
-                self._ask_for_one()
-
-    def _ask_for_one(self) -> None:
-        self._numbers += 1
-        try:
-            launcher = self._launcher
-            if launcher is None:
-                launcher = self._launcher = self._launch()
-                self._hear(launcher.fileno(), self._hear_news)
-            worker = Worker(self._numbers)
-            self._workers[worker.number] = worker
-            launcher.request(worker.number, worker.channel.ends)
-        except OSError as error:
-            self._break(BackendError(f"the process pool can't start a worker: {error}"))
-            return
-        worker.channel.let_go()
-        self._hear(worker.channel.results, lambda: self._receive(worker))
-
-    def _hear_news(self) -> None:
-        assert self._launcher is not None
-        heard = self._launcher.news()
-        if heard is None:
-            self._lose_launcher()
-            return
-        for news in heard:
-            self._learn(news)
-
-    def _learn(self, news: News) -> None:
-        if news.worker is not None:
-            worker = self._workers.get(news.worker)
-            if worker is None:
-                os.close(news.handle)
-            else:
-                worker.process, worker.handle = news.process, news.handle
-            return
-        for worker in tuple(self._workers.values()):
-            if worker.process == news.process:
-                self._bury(worker, news.code)
-
-    def _lose_launcher(self) -> None:
-        """Its workers die with it; another one makes others."""
-        assert self._launcher is not None
-        self._unhear(self._launcher.fileno())
-        self._launcher.close()
-        self._launcher = None
-        for worker in tuple(self._workers.values()):
-            worker.signal(signal.SIGKILL)
-            if worker.handle >= 0:
-                select.select([worker.handle], (), (), _PATIENCE)
-            self._bury(worker, None)
+        self._ears.hear(worker.channel.bulk, flush, select.POLLOUT)
 
     def _receive(self, worker: Worker) -> None:
         frames, ended = worker.channel.receive()
         if ended:
-            self._unhear(worker.channel.results)
+            self._ears.unhear(worker.channel.results)
         for frame in frames:
             self._accept(worker, frame)
+        if worker.channel.garbled and worker.fate is None:
+            sender = worker.jobs.get(worker.channel.running[0] or worker.channel.ended)
+            worker.kill(sender and (sender, Death("answer", 0, 0)))
         if worker.tired and not worker.jobs and worker.leaving is None:
             worker.leaving = _now()
             worker.channel.push(wire.REQUEST.pack(wire.STOP, *[0] * 7, 0.0))
 
     def _accept(self, worker: Worker, frame: Frame) -> None:
         if frame.kind == wire.READY:
-            worker.ready = True
-            self._stillborn = 0
+            self._hiring.is_ready(worker)
             return
         if frame.kind == wire.NOT_READY:
             self._break(not_ready(frame))
@@ -377,8 +309,8 @@ class Supervisor:
         self._receive(worker)
         self._calls.take_back(worker)
         del self._workers[worker.number]
-        self._unhear(worker.channel.results)
-        self._unhear(worker.channel.bulk)
+        self._ears.unhear(worker.channel.results)
+        self._ears.unhear(worker.channel.bulk)
         running, ended = worker.channel.running[0], worker.channel.ended
         back: list[Job] = []
         for job in self._calls.forget_all(worker):
@@ -389,10 +321,7 @@ class Supervisor:
             else:
                 back.append(job)
         self._calls.pending.extendleft(reversed(back))
-        if not worker.ready and worker.leaving is None and self._broken is None:
-            self._stillborn += 1
-            if self._stillborn >= _STILLBORN:
-                self._break(stillborn(code, worker.channel.faults()))
+        self._hiring.is_dead(worker, code)
         worker.close()
 
     def _tell_death(self, worker: Worker, job: Job, code: int | None, death: Death | None) -> None:
@@ -400,32 +329,39 @@ class Supervisor:
             return
         number, since = worker.channel.running
         ran = _now() - since if number == job.number and since else 0.0
-        error = error_of_death(job, worker.process, code, death, worker.channel.faults())
+        faults = worker.channel.faults()
+        oom = code == -signal.SIGKILL and worker.leaving is None and self._kills.more()
+        error = error_of_death(job, worker.process, code, death, faults, oom)
         kernel = job.call.run.kernel
         outcome = Outcome(None, error, kernel.now() - ran, ran, worker.name)
         outcome.peak_memory = job.peak or None
         job.done(job.call, outcome)
+
+    def _fail(self, error: BackendError) -> None:
+        """The calls that are there can't be run: say why to each."""
+        pending = self._calls.pending
+        while pending:
+            job = pending.popleft()
+            job.done(job.call, Outcome(error=error))
 
     def _break(self, error: BackendError) -> None:
         """No call can be run any more: say why to all."""
         self._broken = error
         for worker in self._workers.values():
             self._calls.pending.extend(self._calls.forget_all(worker))
-        while self._calls.pending:
-            job = self._calls.pending.popleft()
-            job.done(job.call, Outcome(error=error))
+        self._fail(error)
 
     def _end(self, error: BackendError) -> None:
         for worker in self._workers.values():
             worker.leaving = _now()
             worker.signal(signal.SIGKILL)
-        if self._launcher is not None:
-            self._launcher.close()
-        self._break(error)
-        for worker in self._workers.values():
-            worker.close()
-        self._workers.clear()
-        while self._incoming:
+        try:
+            self._hiring.close()
+        finally:
+            self._ended = True
+            self._break(error)
+            for worker in self._workers.values():
+                worker.close()
+            self._workers.clear()
             self._take_in()
-        os.close(self._bell)
-        self._bell = -1
+            self._ears.close()

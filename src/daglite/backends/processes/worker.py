@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from typing import NamedTuple, final
 
 import psutil
@@ -35,17 +36,21 @@ class Worker:
         ready: It takes calls.
         tired: It takes no more, and is replaced.
         leaving: When it was told to stop, or was killed; None: it wasn't.
+        lock: Held by whoever uses its handle.
         fate: The call that it was killed for, and why; None: nobody wants to know.
+        gone: It is dead, and its number may be somebody else's by now.
     """
 
     __slots__ = (
         "calls",
         "channel",
         "fate",
+        "gone",
         "handle",
         "jobs",
         "known",
         "leaving",
+        "lock",
         "number",
         "process",
         "ready",
@@ -68,6 +73,8 @@ class Worker:
         self.tired = False
         self.leaving: float | None = None
         self.fate: tuple[Job, Death] | None = None
+        self.gone = False
+        self.lock = threading.RLock()
 
     @property
     def name(self) -> str:
@@ -80,10 +87,12 @@ class Worker:
         return self.ready and not self.tired and self.leaving is None
 
     def signal(self, which: signal.Signals) -> None:
-        """Send it a signal, if it is there."""
-        if self.handle >= 0:
-            with contextlib.suppress(ProcessLookupError):
+        """Send it a signal, if it is there; from any thread."""
+        with self.lock, contextlib.suppress(ProcessLookupError):
+            if self.handle >= 0:
                 signal.pidfd_send_signal(self.handle, which)
+            elif self.process and not self.gone:
+                os.kill(self.process, which)
 
     def kill(self, fate: tuple[Job, Death] | None = None) -> None:
         """
@@ -92,8 +101,8 @@ class Worker:
         Args:
             fate: The call that it is ended for, and why; None: nobody wants to know.
         """
-        self.leaving, self.fate = SystemClock.now(), fate
-        if not self.process:
+        self.leaving, self.fate = SystemClock.now(), fate or self.fate
+        if not self.process or self.gone:
             return
         descendants: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):
@@ -108,9 +117,18 @@ class Worker:
     def close(self) -> None:
         """Give back what leads to it."""
         self.channel.close()
-        if self.handle >= 0:
-            os.close(self.handle)
-            self.handle = -1
+        with self.lock:
+            self._let_go_of_handle()
+
+    def abandon(self) -> None:
+        """The same in a fork of this process, where nobody lets go of a lock."""
+        self.channel.abandon()
+        self._let_go_of_handle()
+
+    def _let_go_of_handle(self) -> None:
+        handle, self.handle, self.gone = self.handle, -1, True
+        if handle >= 0:
+            os.close(handle)
 
 
 class Running(NamedTuple):
