@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -93,9 +94,14 @@ def no_threads_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def leftovers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Leftovers]:
+def leftovers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Leftovers]:
     """Fails the test after which more is left than was there before."""
-    before = Leftovers()
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = Leftovers(temporary)
     monkeypatch.setenv(VARIABLE, before.token)
     yield before
     before.check()

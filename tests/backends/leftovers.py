@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import uuid
 from pathlib import Path
@@ -17,13 +16,18 @@ VARIABLE = "DAGLITE_LEFTOVERS"
 
 
 class Leftovers:
-    """What there is now; `check` tells what there is more."""
+    """
+    What there is now; `check` tells what there is more.
 
-    def __init__(self) -> None:
+    Args:
+        temporary: The folder for temporary files, with none.
+    """
+
+    def __init__(self, temporary: Path) -> None:
         self.token = uuid.uuid4().hex
         self._files = _open_files()
         self._threads = set(threading.enumerate())
-        self._temporary = _temporary()
+        self._temporary = temporary
 
     @property
     def processes(self) -> list[int]:
@@ -51,7 +55,7 @@ class Leftovers:
         assert eventually(lambda: not any(thread.is_alive() for thread in threads), 1), threads
         # Ordinary threads of a run may be on their way.
         assert eventually(lambda: _open_files() <= self._files, 1), _open_files() - self._files
-        assert _temporary() <= self._temporary
+        assert list(self._temporary.iterdir()) == []
 
 
 def is_alive(process: int) -> bool:
@@ -71,14 +75,3 @@ def _open_files() -> set[tuple[str, str]]:
             # That of the listing itself.
             continue
     return found
-
-
-def _temporary() -> set[str]:
-    folders = [Path(tempfile.gettempdir()), Path("/dev/shm")]
-    return {
-        str(path)
-        for folder in folders
-        if folder.is_dir()
-        for path in folder.iterdir()
-        if "daglite" in path.name
-    }

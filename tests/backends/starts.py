@@ -30,6 +30,16 @@ def lasting(folder: Path, x: int, seconds: float) -> int:
     return x
 
 
+def rest(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def fails_late(x: int) -> int:
+    if x == 300:
+        raise ValueError("late")
+    return x
+
+
 def hang(journal: Journal, x: int) -> int:
     """The first three, until they are killed."""
     if journal.note(x) and x < 3:

@@ -15,7 +15,7 @@ import pytest
 
 from daglite import ProcessBackend, evaluate, task
 from daglite.exceptions import ExecutionError, TaskTimeoutError, WorkerDiedError
-from tests.backends import faults
+from tests.backends import faults, faults_of_answers, faults_of_traces, faults_of_use
 from tests.backends.fault_table import (
     CALLS,
     FAULTS,
@@ -36,11 +36,11 @@ SOON = 5.0
 IN_BOTH = {
     faults.crashes,
     faults.loops_in_c,
-    faults.dies_with_its_pipes_held,
-    faults.grows_in_pieces,
-    faults.burns_in_threads,
-    faults.raises_what_is_particular,
-    faults.moves_house,
+    faults_of_traces.dies_with_its_pipes_held,
+    faults_of_use.grows_in_pieces,
+    faults_of_use.burns_in_threads,
+    faults_of_answers.raises_what_is_particular,
+    faults_of_traces.moves_house,
 }
 """Faults that are tried with each start method every time, and not only at night."""
 

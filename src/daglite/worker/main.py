@@ -33,7 +33,7 @@ from daglite.exceptions import RemoteError
 from daglite.worker import wire
 from daglite.worker.here import Facts, here
 from daglite.worker.meter import Meter
-from daglite.worker.surroundings import Surroundings
+from daglite.worker.surroundings import Surroundings, tell_stack
 
 __all__ = ["Ends", "Options", "die_with", "main", "preload", "take_over", "work"]
 
@@ -126,7 +126,7 @@ def _settle_in(ends: Ends) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     faulthandler.enable(ends.faults, all_threads=True)
-    faulthandler.register(signal.SIGUSR1, ends.faults, all_threads=True, chain=False)
+    tell_stack(ends.faults)
     for stream in (sys.stdout, sys.stderr):
         # Else what a call has printed is lost when it is killed.
         with contextlib.suppress(Exception):
@@ -152,7 +152,7 @@ class _Worker:
         """Take calls until there are no more; return the exit code."""
         if not self._initialise():
             return 1
-        self._surroundings = Surroundings()
+        self._surroundings = Surroundings(self._ends.faults)
         gc.collect()
         self._born_with = self._meter.resting()
         self._send(wire.READY, 0, b"")

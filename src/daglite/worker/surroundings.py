@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Final, final
 
-__all__ = ["Surroundings"]
+__all__ = ["Surroundings", "tell_stack"]
 
 # The plain functions: they are asked after each call, and making enums takes longer than asking.
 _handler_of: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
@@ -36,9 +37,16 @@ _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL)
 
 @final
 class Surroundings:
-    """The folder, the environment, the signals and the timers of this process, as they are now."""
+    """
+    The folder, the environment, the signals and the timers of this process, as they are now.
 
-    def __init__(self) -> None:
+    Args:
+        faults: Where Python writes its stack when it is asked for it by ``SIGUSR1``.
+    """
+
+    def __init__(self, faults: int) -> None:
+        self._faults = faults
+        self._asked = _handler_of(signal.SIGUSR1)
         self._folder: str | None = None
         with contextlib.suppress(OSError):
             self._folder = os.getcwd()
@@ -78,12 +86,22 @@ class Surroundings:
         for which, handler in self._handlers:
             if _handler_of(which) is not handler and handler is not None:
                 signal.signal(which, handler)
+        if _handler_of(signal.SIGUSR1) is not self._asked:
+            faulthandler.unregister(signal.SIGUSR1)
+            tell_stack(self._faults)
+            self._asked = _handler_of(signal.SIGUSR1)
         if _mask(signal.SIG_BLOCK, ()) != self._mask:
             _mask(signal.SIG_SETMASK, self._mask)
         for timer in _TIMERS:
             if signal.getitimer(timer)[0]:
                 signal.setitimer(timer, 0)
         os.umask(self._umask)
+
+
+def tell_stack(faults: int) -> None:
+    """Have Python write its stack into the file *faults* when it is asked for it by ``SIGUSR1``."""
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    faulthandler.register(signal.SIGUSR1, faults, all_threads=True, chain=False)
 
 
 def _raw_environ() -> dict[bytes, bytes]:

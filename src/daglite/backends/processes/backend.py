@@ -22,7 +22,7 @@ from daglite import _codec
 from daglite._clock import SystemClock
 from daglite._units import format_size
 from daglite.backends.processes.channel import Frame
-from daglite.backends.processes.deaths import memory_error, stack_in
+from daglite.backends.processes.deaths import memory_error, refused, stack_in
 from daglite.backends.processes.job import Function, Job, Limits
 from daglite.backends.processes.launcher import Launcher
 from daglite.backends.processes.supervisor import Supervisor
@@ -222,7 +222,10 @@ class ProcessBackend:
                     raise BackendError("the process pool is closed")
                 supervisor = self._supervisor
                 if supervisor is None:
-                    supervisor = self._supervisor = self._start()
+                    try:
+                        supervisor = self._supervisor = self._start()
+                    except (OSError, RuntimeError) as error:
+                        raise refused(error) from error
         return supervisor
 
     def _start(self) -> Supervisor:
@@ -274,8 +277,7 @@ class ProcessBackend:
             wanted.max_open_files or 0,
             wanted.max_processes,
             wanted.poll_interval if own else self._poll_interval,
-            # More than there are would be waited for in vain.
-            min(wanted.cpus, self.slots),
+            wanted.cpus,
         )
 
     def _look(self, call: Call, job: Job) -> None:

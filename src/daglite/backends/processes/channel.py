@@ -108,11 +108,12 @@ class Channel:
         slot = anonymous_file("daglite-slot")
         kept.add(slot)
         os.ftruncate(slot, wire.SLOT_BYTES)
-        self._memory = mmap.mmap(slot, wire.SLOT_BYTES)
-        self._slot = memoryview(self._memory).cast("d")
         self._faults = anonymous_file("daglite-faults")
         kept.add(self._faults)
         self.ends = Ends(self._requests, bulk, results, slot, self._faults)
+        # Last, for it opens one more file, of its own.
+        self._memory = mmap.mmap(slot, wire.SLOT_BYTES)
+        self._slot = memoryview(self._memory).cast("d")
 
     def let_go(self) -> None:
         """Close the ends that the worker has now, and that only it shall have."""

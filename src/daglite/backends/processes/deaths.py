@@ -109,8 +109,8 @@ def stillborn(
     return BackendError(f"{what}: {_ending(code)}{told}")
 
 
-def refused(error: OSError) -> BackendError:
-    """The error of calls for which the system had no room to make a worker."""
+def refused(error: Exception) -> BackendError:
+    """The error of calls for which the system had no room to make a worker, or a thread."""
     made = BackendError(f"the process pool can't start a worker: {error}")
     made.__cause__ = error
     return made

@@ -64,7 +64,8 @@ class Ears:
             self._shut()
 
     def forget(self) -> None:
-        """The same in a fork of this process, where nobody else may ring, or let go of a lock."""
+        """The same in a fork of this process, where whoever held the lock doesn't exist."""
+        self._lock = threading.RLock()
         self._shut()
 
     def _shut(self) -> None:

@@ -21,6 +21,9 @@ _now = SystemClock.now
 _STILLBORN: Final = 3
 """Workers in a row that die before they are ready, after which no more are made."""
 
+_STILLBORN_LATER: Final = 30
+"""The same, where some were ready before: then somebody else may have killed these."""
+
 _PAUSE: Final = 0.1
 """Seconds until another is asked for, where the system had no room for one."""
 
@@ -67,6 +70,7 @@ class Hiring:
         self._numbers = 0
         self._launcher: Launcher | None = None
         self._stillborn = 0
+        self._most = _STILLBORN
         self._not_before = 0.0
 
     @property
@@ -88,6 +92,7 @@ class Hiring:
         """*worker* takes calls."""
         worker.ready = True
         self._stillborn = 0
+        self._most = _STILLBORN_LATER
 
     def is_dead(self, worker: Worker, code: int | None) -> None:
         """*worker* is; it may have been at fault, or what it was made with."""
@@ -177,5 +182,5 @@ class Hiring:
 
     def _count(self, error: BackendError) -> None:
         self._stillborn += 1
-        if self._stillborn >= _STILLBORN:
+        if self._stillborn >= self._most:
             self._give_up(error)

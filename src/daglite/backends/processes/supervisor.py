@@ -113,7 +113,11 @@ class Supervisor:
         self._watch = Watch()
         self._kills = Kills()
         self._thread = threading.Thread(target=self._main, name="daglite-supervisor", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._ears.close()
+            raise
 
     def submit(self, job: Job) -> None:
         """Have *job* run."""
