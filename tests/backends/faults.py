@@ -49,7 +49,9 @@ class Mark:
     @property
     def moment(self) -> float | None:
         """When that was; None: it never began."""
-        return float(self.file.read_text()) if self.file.exists() else None
+        text = self.file.read_text() if self.file.exists() else ""
+        # It may be empty, on its way.
+        return float(text) if text else None
 
     def tell(self, process: int) -> None:
         """Remember a process that the fault has made."""

@@ -14,10 +14,9 @@ from typing import Any, Literal, get_args
 import pytest
 
 from daglite import ProcessBackend, evaluate, task
-from daglite.exceptions import ExecutionError, TaskTimeoutError, WorkerDiedError
+from daglite.exceptions import CpuTimeLimitError, ExecutionError, TaskTimeoutError, WorkerDiedError
 from tests.backends import faults, faults_of_answers, faults_of_traces, faults_of_use
 from tests.backends.fault_table import (
-    CALLS,
     FAULTS,
     OTHERS,
     TIMEOUT,
@@ -33,40 +32,47 @@ from tests.backends.leftovers import Leftovers, is_alive
 SOON = 5.0
 """Seconds in which each fault is seen, many times what it takes: the machine may be busy."""
 
-IN_BOTH = {
+SPAWNED = {
     faults.crashes,
     faults.loops_in_c,
-    faults_of_traces.dies_with_its_pipes_held,
     faults_of_use.grows_in_pieces,
-    faults_of_use.burns_in_threads,
     faults_of_answers.raises_what_is_particular,
+    faults_of_traces.dies_with_its_pipes_held,
     faults_of_traces.moves_house,
 }
-"""Faults that are tried with each start method every time, and not only at night."""
+"""Faults that are tried with fresh interpreters, too; the others at night."""
 
-StartMethod = Literal["launcher", "spawn"]
+BOTH = get_args(Form)
 
 
 def _cases() -> list[Any]:
     cases: list[Any] = []
     for fault in FAULTS:
         name = fault.body.__name__
-        cases.append(pytest.param("launcher", fault, id=f"launcher-{name}"))
-        marks = [] if fault.body in IN_BOTH else [pytest.mark.nightly]
-        cases.append(pytest.param("spawn", fault, id=f"spawn-{name}", marks=marks))
+        slow = fault.error is CpuTimeLimitError
+        launched = ("closure",) if slow else BOTH
+        cases.append(pytest.param(fault, "launcher", launched, id=f"{name}-launcher"))
+        if fault.body in SPAWNED:
+            cases.append(pytest.param(fault, "spawn", ("closure",), id=f"{name}-spawn"))
+        night = pytest.mark.nightly
+        for method in ("launcher", "spawn"):
+            cases.append(
+                pytest.param(fault, method, BOTH, id=f"{name}-{method}-night", marks=night)
+            )
     return cases
 
 
-@pytest.mark.parametrize(("start_method", "fault"), _cases())
+@pytest.mark.parametrize(("fault", "start_method", "forms"), _cases())
 def test_a_fault(
-    start_method: StartMethod,
     fault: Fault,
+    start_method: Literal["launcher", "spawn"],
+    forms: tuple[Form, ...],
     leftovers: Leftovers,
     tmp_path: Path,
 ) -> None:
     """Its call ends as the table says, the 20 others are kept, and so is the pool."""
     with ProcessBackend(2, start_method=start_method) as backend:
-        for form in get_args(Form):
+        for form in forms:
             mark = Mark(tmp_path / form)
             report = suffer(backend, fault, mark, form)
             assert report.others == OTHERS
@@ -77,9 +83,7 @@ def test_a_fault(
             if fault.error in (TaskTimeoutError, WorkerDiedError):
                 # By then its worker is gone, with what descends from it.
                 assert eventually(lambda m=mark: not any(map(is_alive, m.processes)), 1)
-        assert evaluate(task(faults.same).zip(x=range(CALLS)), default_backend=backend) == [
-            *range(CALLS)
-        ]
+        assert evaluate(task(faults.same).zip(x=OTHERS), default_backend=backend) == OTHERS
     assert leftovers.processes == []
 
 

@@ -235,16 +235,16 @@ def test_two_pools(start_method: Any, leftovers: Leftovers) -> None:
 def test_a_pool_in_a_call(leftovers: Leftovers) -> None:
     """A call may have a pool of its own, and that one too; nothing stays."""
     with ProcessBackend(2) as backend:
-        sums = task(nested).zip(x=range(4))
-        assert evaluate(sums, default_backend=backend) == [sum(range(x)) for x in range(4)]
-        assert evaluate(task(deep).bind(3), default_backend=backend) == 3
+        sums = task(nested).zip(x=[2, 3])
+        assert evaluate(sums, default_backend=backend) == [1, 3]
+        assert evaluate(task(deep).bind(2), default_backend=backend) == 2
 
 
 def test_a_call_with_a_pool_is_killed(leftovers: Leftovers, tmp_path: Path) -> None:
     """With its pool, and what runs there."""
     with ProcessBackend(2) as backend:
         mark = Mark(tmp_path / "mark")
-        hangs = task(within, timeout=2.0).bind(mark)
+        hangs = task(within, timeout=1.5).bind(mark)
         with pytest.raises(TaskTimeoutError):
             evaluate(hangs, default_backend=backend)
         assert mark.processes
