@@ -6,6 +6,8 @@ Every fault that a call can have: what must become of it, and how soon.
 
 from __future__ import annotations
 
+import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -260,17 +262,31 @@ def time_to_detect(fault: Fault, report: Report, mark: Mark) -> float | None:
     return report.arrived - mark.moment - (fault.options.get("timeout") or 0.0)
 
 
-def main() -> None:
-    """Print the table."""
-    print("| Fault | What its call ends with | Time to detect |")
-    print("| --- | --- | ---: |")
+def table(rounds: int = 3) -> str:
+    """As Markdown, with the median of so many rounds."""
+    lines = [
+        "| Fault | What its call ends with | Time to detect |",
+        "| --- | --- | ---: |",
+    ]
     for fault in FAULTS:
-        with tempfile.TemporaryDirectory() as folder, ProcessBackend(2) as backend:
-            mark = Mark(Path(folder, "mark"))
-            report = suffer(backend, fault, mark)
-            assert report.others == OTHERS
-            seconds = time_to_detect(fault, report, mark)
-        print(f"| {fault.name} | {_outcome(fault, report)} | {_milliseconds(seconds)} |")
+        seconds: list[float | None] = []
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as folder, ProcessBackend(2) as backend:
+                mark = Mark(Path(folder, "mark"))
+                report = suffer(backend, fault, mark)
+                assert report.others == OTHERS
+                seconds.append(time_to_detect(fault, report, mark))
+        lines.append(f"| {fault.name} | {_outcome(fault, report)} | {_median(seconds)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table, and nothing of what the faults print."""
+    ours, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        os.dup2(nothing, output)
+    with open(ours, "w") as file:
+        file.write(f"{table()}\n")
 
 
 def _outcome(fault: Fault, report: Report) -> str:
@@ -282,8 +298,9 @@ def _outcome(fault: Fault, report: Report) -> str:
     return f"`{told}` ({died})" if died is not None else f"`{told}`"
 
 
-def _milliseconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1_000 * seconds:.0f} ms"
+def _median(seconds: list[float | None]) -> str:
+    known = [each for each in seconds if each is not None]
+    return f"{1_000 * statistics.median(known):.0f} ms" if known else ""
 
 
 if __name__ == "__main__":

@@ -98,3 +98,13 @@ def check_fate(fault: Fault, fate: Any) -> None:
     assert re.search(fault.says, str(fate))
     if isinstance(fate, TaskTimeoutError):
         assert TIMEOUT <= fate.elapsed < TIMEOUT + SOON
+
+
+def test_the_docs_tell_every_fault() -> None:
+    """With what it ends with; `python -m tests.backends.fault_table` prints the rows."""
+    page = Path(__file__).parents[2] / "docs" / "user-guide" / "processes.md"
+    rows = [line.split(" | ") for line in page.read_text().splitlines() if " | " in line]
+    told = {row[0].removeprefix("| "): row[1] for row in rows}
+    for fault in FAULTS:
+        expected = "its value" if fault.error is None else f"`{fault.error.__name__}`"
+        assert told[fault.name].startswith(expected)

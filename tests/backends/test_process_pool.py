@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from daglite import MapPolicy, ProcessBackend, evaluate, task
+from daglite import MapPolicy, ProcessBackend, ResourceLimits, evaluate, task
+from daglite.backends.processes.watch import Watch
 from daglite.exceptions import BackendError, SerializationError, TaskTimeoutError, WorkerDiedError
 from tests.backends import faults, faults_of_traces
 from tests.backends.faults import Mark, same
@@ -21,6 +22,7 @@ from tests.backends.faults_of_answers import BadToLoad, DeadlyToLoad
 from tests.backends.journal import eventually
 from tests.backends.leftovers import Leftovers, is_alive
 from tests.backends.pools import deep, nested, within
+from tests.backends.starts import rest
 
 METHODS = ["launcher", "spawn"]
 VALUES = list(range(20))
@@ -127,6 +129,21 @@ def test_a_call_that_writes_into_our_pipes(forged: Any, leftovers: Leftovers) ->
         assert "can't be read" in str(fate)
         assert values == [x for x in range(21) if x != faults.GUILTY]
         assert works(backend)
+
+
+def test_a_supervisor_that_fails(leftovers: Leftovers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be a bug of ours, and still nobody waits for ever."""
+    watched = ResourceLimits(max_cpu_time=10)
+    with ProcessBackend(2) as backend:
+        assert works(backend)
+        monkeypatch.setattr(Watch, "look", _breaks)
+        for sleeps in (task(rest, limits=watched), task(same)):
+            with pytest.raises(BackendError, match=r"the supervisor .* failed: ZeroDivisionError"):
+                evaluate(sleeps.bind(3), default_backend=backend)
+
+
+def _breaks(*_: object) -> None:
+    raise ZeroDivisionError
 
 
 # -- what the next call finds ---------------------------------------------------------
