@@ -210,8 +210,7 @@ def _check_needs(whose: str, limits: ResourceLimits, backend: Backend) -> None:
         )
     if limits.cpus > backend.slots:
         raise PolicyError(
-            f"{whose} needs cpus={limits.cpus:g}, but backend {backend.name!r} has "
-            f"{backend.slots}",
+            f"{whose} needs cpus={limits.cpus:g}, but backend {backend.name!r} has {backend.slots}",
             fix="use one with more workers",
         )
 

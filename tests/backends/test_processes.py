@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from daglite import (
     Bulkhead,
+    CircuitBreaker,
     ProcessBackend,
     ResourceLimits,
     RetryPolicy,
@@ -21,8 +23,8 @@ from daglite import (
     find_backend,
     task,
 )
-from daglite.callbacks import CallMeasured
-from daglite.exceptions import BackendError, MemoryLimitError
+from daglite.callbacks import CallMeasured, CircuitChanged
+from daglite.exceptions import BackendError, ExecutionError, MemoryLimitError
 from daglite.settings import DagliteSettings
 from tests.backends.journal import WAIT, Journal, eventually
 from tests.backends.light import loaded
@@ -264,3 +266,50 @@ def test_a_closed_backend() -> None:
     backend.close()
     with pytest.raises(BackendError, match="the process pool is closed"):
         evaluate(task(lambda: 1).bind(), default_backend=backend)
+
+
+def test_a_dead_dependency_sees_few_calls(backend: ProcessBackend, journal: Journal) -> None:
+    """Each asks its circuit in the moment when a worker is free: threshold + W - 1."""
+
+    @task(circuit_breaker=CircuitBreaker(consecutive=5, on_open="fail"))
+    def call(x: int) -> None:
+        journal.note(x)
+        raise ConnectionError("down")
+
+    with pytest.raises(ExecutionError):
+        evaluate([call.bind(x) for x in range(100)], default_backend=backend, on_failure="continue")
+    assert 5 <= len(journal.notes) <= 5 + backend.slots - 1
+
+
+def test_a_probe_whose_worker_dies(journal: Journal) -> None:
+    """It is a failure, and frees its place: the next probe closes the circuit."""
+
+    @task(
+        retry=RetryPolicy(1, "none", infrastructure_retries=3),
+        circuit_breaker=CircuitBreaker(consecutive=1, break_for=0.1, on_open="park"),
+    )
+    def call(x: int) -> int:
+        number = journal.note("call")
+        if number == 1:
+            raise ConnectionError("down")
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    changes: list[tuple[str, str]] = []
+
+    class Circuits:
+        def on_event(self, event: object) -> None:
+            if isinstance(event, CircuitChanged):
+                changes.append((event.before, event.after))
+
+    with ProcessBackend(1) as one:
+        found = evaluate(call.zip(x=range(20)), default_backend=one, callbacks=Circuits())
+    assert found == list(range(20))
+    assert changes == [
+        ("closed", "open"),
+        ("open", "half_open"),
+        ("half_open", "open"),
+        ("open", "half_open"),
+        ("half_open", "closed"),
+    ]

@@ -123,9 +123,9 @@ REFUSED: list[tuple[Expression, PolicySet | None, str, str]] = [
     (lambda: one(cache=True), None, "^cache= can't be carried out", "^leave it out$"),
     (lambda: one(backend="thread"), None, "^there is no backend 'thread'$", "^did you mean 'thr"),
     (
-        lambda: one(backend="process"),
+        lambda: one(backend="dask"),
         None,
-        "^backend 'process' isn't available",
+        "^backend 'dask' isn't available",
         "^use one of sequential",
     ),
     (

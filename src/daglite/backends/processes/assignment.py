@@ -8,6 +8,7 @@ from typing import Final, final
 
 from daglite.backends.processes.job import Job
 from daglite.backends.processes.worker import Worker
+from daglite.core.call import Outcome
 
 __all__ = ["Assignment"]
 
@@ -107,7 +108,7 @@ class Assignment:
         return bool(pending)
 
     def _give(self, worker: Worker) -> bool:
-        """Send the next job to *worker*, if it fits there."""
+        """Be through with the next job: send it to *worker*, if it fits there and may start."""
         job = self.pending[0]
         function, ahead = job.function, self._ahead(job)
         known = function.number in worker.known
@@ -119,6 +120,10 @@ class Assignment:
             return False
         if not self._affords(job, worker):
             return False
+        if job.call.admit is not None and not job.call.may_start():
+            self.pending.popleft()
+            job.done(job.call, Outcome.turned_away())
+            return True
         worker.sent += 1
         packet, beside = job.packet(worker.sent, 0 if known else len(function.data))
         if not worker.channel.push(packet):

@@ -301,10 +301,16 @@ _UNLIMITED: Final = Limits()
 
 def _settle(job: Job, frame: Frame, worker: str) -> None:
     """On the supervisor's thread: have the outcome loaded on that of the run."""
-    job.call.run.kernel.post(_deliver, job, frame, worker)
+    admit, error = job.call.admit, None
+    if admit is not None:
+        # Told before the worker takes another call: the value isn't wanted for that.
+        if frame.kind != wire.RETURNED:
+            error = _error_in(job, frame, max(frame.peak, job.peak))
+        admit.ended(Outcome(None, error, ran=frame.ran))
+    job.call.run.kernel.post(_deliver, job, frame, worker, error)
 
 
-def _deliver(job: Job, frame: Frame, worker: str) -> None:
+def _deliver(job: Job, frame: Frame, worker: str, error: BaseException | None) -> None:
     call = job.call
     if call.cancelled:
         return
@@ -327,13 +333,13 @@ def _deliver(job: Job, frame: Frame, worker: str) -> None:
         if frame.kind == wire.RETURNED:
             outcome.value = pickle.loads(frame.told, buffers=frame.apart)
         else:
-            outcome.error = _error_in(job, frame, outcome.peak_memory)
+            outcome.error = error or _error_in(job, frame, outcome.peak_memory)
     except KeyboardInterrupt:
         # The user's, of whom this is the thread.
         raise
-    except BaseException as error:
-        outcome.error = SerializationError(f"the result can't be loaded here: {error!r}")
-        outcome.error.__cause__ = error
+    except BaseException as trouble:
+        outcome.error = SerializationError(f"the result can't be loaded here: {trouble!r}")
+        outcome.error.__cause__ = trouble
     job.done(call, outcome)
 
 
