@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 from daglite import MapPolicy, ProcessBackend, RetryPolicy, evaluate, task
+from daglite.backends.processes import deaths
 from daglite.exceptions import BackendError, WorkerDiedError
 from tests.backends import starts
-from tests.backends.faults import same
+from tests.backends.faults import Mark, is_killed, same
 from tests.backends.journal import Journal, eventually
 from tests.backends.leftovers import Leftovers
 from tests.backends.starts import hang, started, times_started
@@ -171,6 +172,22 @@ def test_workers_that_die_before_they_are_ready(leftovers: Leftovers) -> None:
                     evaluate(task(same).bind(1), default_backend=backend)
                 assert "exit code 9" in str(caught.value)
             assert time.monotonic() - began < 10
+
+
+def test_the_kernel_ran_out_of_memory(
+    leftovers: Leftovers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A `SIGKILL` of nobody's is probably the kernel's, where that has counted one more."""
+    kills = iter([3, 3, 4, 4])
+    monkeypatch.setattr(deaths, "_oom_kills", lambda: next(kills))
+    dies = task(is_killed).bind(Mark(tmp_path / "mark"))
+    hints: list[str | None] = []
+    with ProcessBackend(1) as backend:
+        for _ in range(3):
+            with pytest.raises(WorkerDiedError) as caught:
+                evaluate(dies, default_backend=backend)
+            hints.append(caught.value.hint)
+    assert [hint is not None and "OOM killer" in hint for hint in hints] == [False, True, False]
 
 
 def test_an_initializer_that_raises(leftovers: Leftovers) -> None:

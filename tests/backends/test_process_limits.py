@@ -138,6 +138,16 @@ def test_large_arguments_and_results(leftovers: Leftovers) -> None:
     assert values == list(range(500))
 
 
+def test_many_arrays_at_once(leftovers: Leftovers) -> None:
+    """More than can lie beside the packets one by one, both ways."""
+    numpy = pytest.importorskip("numpy")
+    arrays = [numpy.full(10, x) for x in range(400)]
+    with ProcessBackend(1) as backend:
+        back = evaluate(task(same).bind(arrays), default_backend=backend)
+        assert evaluate(task(same).zip(x=range(5)), default_backend=backend) == list(range(5))
+    assert [int(each.sum()) for each in back] == [10 * x for x in range(400)]
+
+
 # -- admission ------------------------------------------------------------------------
 
 
