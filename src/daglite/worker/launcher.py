@@ -70,7 +70,7 @@ def _spawn(told: int, ends: Ends) -> NoReturn:
     """Become a fresh interpreter that is a worker."""
     for end in (told, *ends):
         os.set_inheritable(end, True)
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
     program = "from daglite.worker.main import main; main()"
     numbers = [str(end) for end in (told, *ends)]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

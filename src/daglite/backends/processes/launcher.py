@@ -163,7 +163,7 @@ class Launcher:
 
 
 def _started(end: int) -> subprocess.Popen[bytes]:
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
     return subprocess.Popen(
         [sys.executable, *flags, "-c", _PROGRAM, str(end)],
         stdin=subprocess.DEVNULL,
