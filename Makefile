@@ -18,7 +18,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint imports types docs tests examples format face \
-	nightly versions bench clean
+	nightly versions mutants bench clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +41,10 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.ready-bench: pyproject.toml constraints.txt | $(PY)
 	$(EDITABLE) '.[benchmarks,progress]'
+	@touch $@
+
+$(VENV)/.ready-mutants: pyproject.toml constraints.txt | $(PY)
+	$(EDITABLE) '.[mutants,progress]'
 	@touch $@
 
 # --- to look at -------------------------------------------------------------
@@ -85,14 +89,18 @@ format: $(VENV)/.ready-dev ## Let ruff put the files in order
 face: $(VENV)/.ready-dev ## Write the list of public names again
 	$(PY) tests/test_face.py --write
 
-nightly: $(VENV)/.ready-dev versions ## The long forms of the tests, and every Python
+nightly: $(VENV)/.ready-dev versions ## The long forms of the tests, every Python, mutants
 	$(BIN)/pytest -m nightly --timeout=1800
+	$(MAKE) mutants
 
 versions: $(VENV)/.ready-dev ## The tests on every Python that is here (nox)
 	$(BIN)/nox
 
+mutants: $(VENV)/.ready-mutants ## Change the code; see whether the tests notice 90 % of it
+	$(PY) tools/mutants
+
 clean: ## Remove everything that the targets made
-	rm -rf $(VENV) .nox build dist docs/_build htmlcov .coverage .coverage.* \
+	rm -rf $(VENV) .nox build dist docs/_build htmlcov .coverage .coverage.* .mutants.json \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests docs examples benchmarks tools -name __pycache__ -type d -prune \
 		-exec rm -rf {} + 2>/dev/null || true

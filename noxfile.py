@@ -43,7 +43,7 @@ def pins(session: nox.Session) -> None:
     session.install("--upgrade", "pip")
     session.install(
         *["--dry-run", "--ignore-installed", "--report", str(report)],
-        *["hatchling", ".[dev,benchmarks]"],
+        *["hatchling", ".[dev,benchmarks,mutants]"],
     )
     if session.python == PYTHONS[-1]:
         reports = [str(REPORTS / f"{python}.json") for python in PYTHONS]
