@@ -26,7 +26,7 @@ from daglite import (
 )
 from daglite.callbacks import CallParked
 from daglite.core.no_waits import no_waits
-from daglite.exceptions import BulkheadFullError
+from daglite.exceptions import BulkheadFullError, CircuitOpenError
 from daglite.testing import RecordedEvents, policies_off
 
 PATIENT = RetryPolicy(3, "constant", delay="1m")
@@ -161,6 +161,25 @@ def test_breakers_and_rates_keep_nothing() -> None:
             with pytest.raises(OSError, match="down"):
                 fetch()
     assert fetch() == 6
+
+
+@pytest.mark.parametrize("counts", ["attempt", "call"])
+def test_open_circuits_let_calls_through(counts: Any) -> None:
+    """However their failures are counted."""
+    work = Work(3)
+    breaker = CircuitBreaker(consecutive=1, counts=counts, on_open="fail")
+    fetch = protect(work.call, circuit_breaker=breaker)
+    with pytest.raises(OSError, match="down"):
+        fetch()
+    with pytest.raises(CircuitOpenError):
+        fetch()
+    with policies_off():
+        for _ in range(2):
+            with pytest.raises(OSError, match="down"):
+                fetch()
+        assert fetch() == 4
+    with pytest.raises(CircuitOpenError):
+        fetch()
 
 
 def test_timeouts_and_bulkheads_stay() -> None:

@@ -20,7 +20,12 @@ from daglite import (
 from daglite.callbacks import CallParked
 from daglite.core.call import Call
 from daglite.core.run import Run
-from daglite.exceptions import BulkheadFullError, ExecutionError, RateLimitedError
+from daglite.exceptions import (
+    BulkheadFullError,
+    ExecutionError,
+    RateLimitedError,
+    TaskTimeoutError,
+)
 from daglite.session import Options, Session
 from daglite.testing import Fails, Hangs, ScriptedBackend, Takes
 from tests.unit.lab import Lab
@@ -56,6 +61,32 @@ def test_too_long_a_wait_for_a_turn(lab: Lab) -> None:
         lab(hasty.extend(x=range(3)))
     assert caught.value.retry_in == 2
     assert lab.clock.now() <= 1
+
+
+def test_a_wait_of_just_max_wait(lab: Lab) -> None:
+    """It is waited for."""
+    patient = work.with_options(rate_limit=RateLimit(1, max_wait=1))
+    assert lab(patient.extend(x=range(2))) == [0, 1]
+    assert lab.starts == [0, 1]
+
+
+def test_the_turn_of_a_call_that_gives_up(lab: Lab) -> None:
+    """It goes to the next."""
+    shared = {"rate_limit": RateLimit(0.1, key="shared")}
+    hasty = work.with_options(name="hasty", timeout=TimeoutPolicy(total=5), **shared)
+    late = work.with_options(name="late", **shared)
+    first = task(lambda: 0, name="first")
+    with pytest.raises(TaskTimeoutError):
+        lab(
+            [hasty.bind(x=0), hasty.bind(x=1), late.bind(x=first.bind())],
+            {"first": Takes(6, 0)},
+            on_failure="continue",
+        )
+    assert [(call.name, call.started) for call in lab.backend.calls] == [
+        ("hasty", 0),
+        ("first", 0),
+        ("late", 10),
+    ]
 
 
 def test_a_bulkhead(lab: Lab) -> None:
@@ -124,6 +155,47 @@ def test_a_budget_that_paces(lab: Lab) -> None:
     assert lab([paced.bind(x=i) for i in range(5)], script, slots=5) == [1] * 5
     assert 3 <= lab.clock.now() <= 6
     assert {event.reason for event in lab.events.of(CallParked)} == {"retry budget"}
+
+
+@pytest.mark.parametrize(("max_elapsed", "retries"), [(1.9, [5, 6]), (2, [5, 6, 7])])
+def test_a_budget_within_max_elapsed(lab: Lab, max_elapsed: float, retries: list[float]) -> None:
+    """A call whose turn for a retry comes later than that fails at once, and says so."""
+    budget = RetryBudget(0, min_per_second=1, window=1, key="shared")
+    paced = work.with_options(retry=RetryPolicy(1, "none", budget=budget, max_elapsed=max_elapsed))
+    calls = [paced.bind(x=task(lambda: 0, name="first").bind()) for _ in range(4)]
+    script = {"first": Takes(5, 0), "work": [Fails(OSError("down")), Takes(0, 1)]}
+    late = rf"'shared' allows none before max_elapsed={max_elapsed:g} s"
+    with pytest.raises(OSError, match=late):
+        lab(calls, script, on_failure="continue")
+    assert [call.started for call in lab.backend.calls if call.attempt == 2] == retries
+
+
+def test_a_budget_leaves_the_back_off(lab: Lab) -> None:
+    """What is allowed is still waited for; a wait that leads past max_elapsed isn't begun."""
+    retry = RetryPolicy(1, "constant", delay=10, jitter="none", budget=RetryBudget())
+    assert lab(work.with_options(retry=retry).bind(), {"work": [Fails(OSError("down"))]}) == 0
+    assert lab.starts == [0, 10]
+
+
+def test_a_budget_that_new_calls_fill(lab: Lab) -> None:
+    """Who waits for it looks again after each window, as time alone allows nothing."""
+    budget = RetryBudget(0.4, min_per_second=0, window=10, key="shared")
+    paced = work.with_options(retry=RetryPolicy(1, "none", budget=budget))
+    later = paced.with_options(name="later")
+    first = task(lambda: 0, name="first").bind()
+    script = {"first": Takes(5, 0), "work": [Fails(OSError("down"))], "later": Takes(0, 1)}
+    assert lab([paced.bind(x=3), *(later.bind(x=first) for _ in range(3))], script) == [3, 1, 1, 1]
+    assert [call.started for call in lab.backend.calls if call.name == "work"] == [0, 10]
+
+
+def test_a_total_ends_a_back_off_with_a_budget(lab: Lab) -> None:
+    """What was reserved is given back, and the cancellation goes on."""
+    retry = RetryPolicy(2, "constant", delay=10, jitter="none", budget=RetryBudget())
+    limited = work.with_options(retry=retry, timeout=TimeoutPolicy(total=12))
+    with pytest.raises(TaskTimeoutError, match="total of 12 s"):
+        lab(limited.bind(), {"work": Fails(OSError("down"))})
+    assert lab.starts == [0, 10]
+    assert lab.clock.now() == 12
 
 
 @pytest.mark.parametrize("seed", range(60))

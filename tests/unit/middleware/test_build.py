@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 
 from daglite import (
+    Bulkhead,
+    Chaos,
+    CircuitBreaker,
     FallbackPolicy,
     PolicySet,
+    RateLimit,
+    RetryBudget,
     RetryPolicy,
     SequentialBackend,
     TimeoutPolicy,
@@ -43,8 +48,49 @@ def rejects_nothing(value: object) -> bool:
 
 
 def test_nothing_asked_for() -> None:
-    """There is no chain then."""
-    assert build_chain(PolicySet(), innermost, SequentialBackend()) is None
+    """There is no chain then, nor where all that is asked for is off."""
+    off = PolicySet(circuit_breaker=CircuitBreaker(mode="disabled"), chaos=Chaos(1, error=OSError))
+    for policies in (PolicySet(), off):
+        assert build_chain(policies, innermost, SequentialBackend()) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            {"circuit_breaker": CircuitBreaker("k")},
+            {"circuit_breaker": CircuitBreaker("k", window=99)},
+        ),
+        ({"rate_limit": RateLimit(1, key="k")}, {"rate_limit": RateLimit(2, key="k")}),
+        ({"bulkhead": Bulkhead(1, key="k")}, {"bulkhead": Bulkhead(2, key="k")}),
+        (
+            {"retry": RetryPolicy(1, budget=RetryBudget(0.1, key="k"))},
+            {"retry": RetryPolicy(1, budget=RetryBudget(0.2, key="k"))},
+        ),
+    ],
+)
+def test_a_key_with_two_meanings(lab: Lab, one: dict[str, Any], other: dict[str, Any]) -> None:
+    """It is refused before anything runs."""
+    both = [work.with_options(name="one", **one), work.with_options(name="other", **other)]
+    with pytest.raises(PolicyError, match=r"'one' and 'other' share the .* 'k', but not"):
+        lab([each.bind() for each in both])
+    assert lab.backend.calls == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: {"circuit_breaker": CircuitBreaker(window=10 + n)},
+        lambda n: {"rate_limit": RateLimit(n)},
+        lambda n: {"bulkhead": Bulkhead(n)},
+        lambda n: {"retry": RetryPolicy(1, budget=RetryBudget(n / 10))},
+        lambda n: {"circuit_breaker": CircuitBreaker("k", window=10 + n, mode="disabled")},
+    ],
+)
+def test_no_key(lab: Lab, make: Any) -> None:
+    """Tasks of different names share nothing then; nor do circuits that are off."""
+    both = [work.with_options(name=f"work {n}", **make(n)) for n in (1, 2)]
+    assert lab([each.bind(x=3) for each in both]) == [3, 3]
 
 
 @pytest.mark.parametrize(

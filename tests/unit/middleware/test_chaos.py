@@ -20,7 +20,7 @@ from daglite import (
     task,
 )
 from daglite.callbacks import AttemptFailed, CallParked, CircuitChanged, FaultInjected
-from daglite.core.call import Call
+from daglite.core.call import Call, Outcome
 from daglite.exceptions import (
     ExecutionError,
     PolicyError,
@@ -28,7 +28,8 @@ from daglite.exceptions import (
     TaskTimeoutError,
     WorkerDiedError,
 )
-from daglite.testing import Hangs, RecordedEvents, ScriptedBackend, Takes
+from daglite.middleware.chaos import FaultInjection
+from daglite.testing import Fails, Hangs, RecordedEvents, ScriptedBackend, Takes
 from tests.unit.lab import Lab
 
 
@@ -148,6 +149,12 @@ def test_a_corrupted_result_is_seen_by_retries(lab: Lab) -> None:
         lab(drilled(corrupt=str).with_options(retry=picky).bind(x=3), chaos=True)
 
 
+def test_corrupt_leaves_failures_alone(lab: Lab) -> None:
+    """There is no result to corrupt."""
+    with pytest.raises(OSError, match="down"):
+        lab(drilled(corrupt=len).bind(), {"work": Fails(OSError("down"))}, chaos=True)
+
+
 @pytest.mark.usefixtures("killing")
 @pytest.mark.parametrize("ending", [Hangs(), Takes(5), Takes(0)])
 def test_kill(lab: Lab, ending: Any) -> None:
@@ -156,6 +163,37 @@ def test_kill(lab: Lab, ending: Any) -> None:
         lab(drilled(kill=True).bind(), lambda call: ending, chaos=True)
     assert lab.clock.now() <= 0.02
     assert len(lab.backend.calls) == 1
+
+
+@pytest.mark.usefixtures("killing")
+def test_the_record_of_a_kill(lab: Lab) -> None:
+    """It says when the attempt has started, how long it ran and where."""
+    first = task(lambda: 1, name="first").bind()
+    with pytest.raises(WorkerDiedError) as caught:
+        lab(drilled(kill=True).bind(x=first), {"first": Takes(2, 1), "work": Hangs()}, chaos=True)
+    (record,) = caught.value.attempts
+    assert (record.started, record.worker) == (2, "scripted")
+    assert record.ran == pytest.approx(lab.clock.now() - 2)
+    assert 0 < record.ran <= 0.02
+
+
+@pytest.mark.usefixtures("killing")
+def test_the_record_of_a_kill_that_came_before_the_start(lab: Lab) -> None:
+    """It says that the function never ran."""
+
+    async def refuse(call: Call, call_next: Any) -> Outcome:
+        return Outcome(error=OSError("no place"))
+
+    killed = FaultInjection(Chaos(1, kill=True))
+
+    async def around(call: Call, call_next: Any) -> Outcome:
+        return await killed(call, lambda call: refuse(call, call_next))
+
+    first = task(lambda: 1, name="first").bind()
+    with pytest.raises(WorkerDiedError) as caught:
+        lab(work.with_options(around_attempt=around).bind(x=first), {"first": Takes(2, 1)})
+    (record,) = caught.value.attempts
+    assert (record.started, record.ran) == (None, 0)
 
 
 @pytest.mark.usefixtures("killing")

@@ -19,7 +19,13 @@ from daglite import (
 )
 from daglite.callbacks import AttemptFailed, CallHedged, CallParked, CircuitChanged
 from daglite.core.call import Call
-from daglite.exceptions import CircuitOpenError, PolicyError
+from daglite.exceptions import (
+    BulkheadFullError,
+    CircuitOpenError,
+    PolicyError,
+    RateLimitedError,
+    TaskTimeoutError,
+)
 from daglite.testing import Fails, Hangs, Takes
 from tests.unit.lab import Lab
 
@@ -135,6 +141,93 @@ def test_opened_and_closed_before_the_start(lab: Lab) -> None:
     assert lab([metered.bind(x=0), metered.bind(x=1), waits.bind()], script) == [1, 1, 1]
     assert circuits(lab)[-1] == ("half_open", "closed")
     assert sorted(moment for moment in lab.starts if moment is not None) == [0, 0, 6, 10]
+
+
+def test_parked_to_the_last_moment(lab: Lab) -> None:
+    """Who has little time left waits that long for the probe of another call."""
+    patient = guarded(key="dependency", consecutive=1, max_park=15.5)
+    first = patient.with_options(name="first")
+    script = {"first": Fails(OSError("down")), "work": Takes(0.2, 1)}
+    with pytest.raises(OSError, match="down"):
+        lab([first.bind(), patient.bind(), patient.bind()], script, slots=1, on_failure="continue")
+    assert lab.starts == [0, 15, 15.2]
+
+
+def test_a_probe_at_the_start(lab: Lab) -> None:
+    """A call that has waited for its turn until the break is over goes as the probe."""
+    shared = {"consecutive": 1, "break_for": 3, "key": "dependency"}
+    metered = guarded(**shared).with_options(rate_limit=RateLimit(0.1))
+    first = guarded(**shared).with_options(name="first")
+    script = {"first": Fails(OSError("down"), 1), "work": Takes(0, 1)}
+    with pytest.raises(OSError, match="down"):
+        lab(
+            [metered.bind(x=0), metered.bind(x=1), first.bind()],
+            script,
+            on_failure="continue",
+        )
+    assert circuits(lab) == [("closed", "open"), ("open", "half_open"), ("half_open", "closed")]
+    assert lab.clock.now() == 10
+
+
+def test_a_failed_probe_where_calls_are_refused(lab: Lab) -> None:
+    """Its own error is the call's: it hasn't been refused."""
+    dead = guarded(key="refusing", consecutive=1, on_open="fail", scope="process")
+    for moment in (0, 20):
+        lab.clock.advance(moment - lab.clock.now())
+        with pytest.raises(OSError, match="down"):
+            lab(dead.bind(), {"work": Fails(OSError("down"))})
+    assert circuits(lab)[-1] == ("half_open", "open")
+
+
+def test_a_failed_probe_of_whole_calls(lab: Lab) -> None:
+    """It isn't made again: with its retries it has had its chance."""
+    dead = guarded(key="probed whole", counts="call", consecutive=1, scope="process")
+    for moment in (0, 20):
+        lab.clock.advance(moment - lab.clock.now())
+        with pytest.raises(OSError, match="down"):
+            lab(dead.bind(), {"work": Fails(OSError("down"))})
+        assert (len(lab.backend.calls), lab.clock.now()) == (1, moment)
+    assert circuits(lab)[-1] == ("half_open", "open")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RateLimitedError("too fast", retry_in=1, key="k"), BulkheadFullError("full", key="k")],
+)
+def test_refusals_of_the_other_side_are_failures(lab: Lab, error: Exception) -> None:
+    """An error of the function counts, though a limit around it would raise the same."""
+    retry = RetryPolicy(9, "none", retry_on=(RateLimitedError, BulkheadFullError))
+    dead = guarded(consecutive=2, on_open="fail").with_options(retry=retry)
+    with pytest.raises(CircuitOpenError):
+        lab(dead.bind(), {"work": Fails(error)})
+    assert len(lab.backend.calls) == 2
+
+
+def test_a_total_ends_a_call_behind_a_circuit(lab: Lab) -> None:
+    """The cancellation goes through, and the circuit learns nothing from it."""
+    limited = guarded(consecutive=1).with_options(timeout=TimeoutPolicy(total=7))
+    other = task(lambda: 0, name="other")
+    with pytest.raises(TaskTimeoutError, match="total of 7 s"):
+        lab(
+            [limited.bind(), other.bind()],
+            {"work": Hangs(), "other": Takes(20, 0)},
+            on_failure="continue",
+        )
+    assert circuits(lab) == []
+
+
+def test_a_probe_with_an_ignored_error(lab: Lab) -> None:
+    """It gives its place to the next."""
+    shared: dict[str, Any] = {"key": "dependency", "consecutive": 1, "ignore": KeyError}
+    script = {
+        "first": Fails(OSError("down")),
+        "work": [Fails(KeyError("k"), 1), Takes(0, 1)],
+    }
+    picky = guarded(**shared, max_park=100).with_options(retry=RetryPolicy(1, "none"))
+    first = guarded(**shared, max_park=100).with_options(name="first")
+    with pytest.raises(OSError, match="down"):
+        lab([first.bind(), picky.bind()], script, slots=1, on_failure="continue")
+    assert [call.started for call in lab.backend.calls] == [0, 15, 16]
 
 
 def test_ignored_errors_are_no_news(lab: Lab) -> None:

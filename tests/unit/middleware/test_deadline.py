@@ -9,7 +9,7 @@ import pytest
 from daglite import RetryPolicy, TimeoutPolicy, current_call, task
 from daglite.callbacks import AttemptFailed
 from daglite.exceptions import ExecutionError, TaskTimeoutError
-from daglite.testing import Fails, Hangs, Takes
+from daglite.testing import Fails, Hangs, ScriptedBackend, Takes
 from tests.unit.lab import Lab
 
 
@@ -119,6 +119,21 @@ def test_each_call_has_its_own(lab: Lab) -> None:
     chain = work.bind(x=work.bind(x=work.bind(x=1)))
     assert lab(chain, {"work": Takes(50)}) == 1
     assert lab.clock.now() == 150
+    first = task(lambda: 0, name="first").bind()
+    with pytest.raises(TaskTimeoutError) as caught:
+        lab(work.bind(x=first), {"first": Takes(50), "work": Hangs()})
+    assert caught.value.elapsed == 60
+
+
+@pytest.mark.parametrize("timeout", [TimeoutPolicy(total=60), TimeoutPolicy(60)])
+def test_the_stack_of_the_hung_call(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, timeout: TimeoutPolicy
+) -> None:
+    """The error shows it, where the backend can tell; of a limit of each attempt, too."""
+    monkeypatch.setattr(ScriptedBackend, "stack_of", lambda self, call: f"in {call.node_name}")
+    with pytest.raises(TaskTimeoutError) as caught:
+        lab(work.with_options(timeout=timeout).bind(), {"work": Hangs()})
+    assert caught.value.stack == "in work"
 
 
 def test_the_function_sees_what_is_left(lab: Lab) -> None:

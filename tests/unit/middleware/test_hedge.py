@@ -20,6 +20,7 @@ from daglite import (
 )
 from daglite.callbacks import CallHedged
 from daglite.core.call import Call
+from daglite.core.kernel import Cancelled
 from daglite.exceptions import CircuitOpenError, ExecutionError, PolicyError
 from daglite.testing import Fails, Hangs, Takes
 from tests.unit.lab import Lab
@@ -48,6 +49,7 @@ def in_turn(*endings: Any) -> Any:
         ([Takes(9, "a"), Takes(1, "b")], "b", 2, 3),
         ([Takes(4, "a"), Takes(9, "b")], "a", 2, 4),
         ([Hangs(), Hangs(), Takes(1, "c")], "c", 3, 5),
+        ([Hangs(), Hangs(), Takes(9, "c")], "c", 3, 13),
         ([Fails(OSError("a"), 3), Takes(4, "b")], "b", 2, 6),
     ],
 )
@@ -102,6 +104,39 @@ def test_if_all_are_refused(lab: Lab) -> None:
     with pytest.raises(CircuitOpenError):
         lab(hedged(0).with_options(circuit_breaker=shut).bind())
     assert lab.backend.calls == []
+
+
+def test_the_others_are_cancelled(lab: Lab) -> None:
+    """As soon as there is a result, and not only when the run ends."""
+    ends: list[tuple[str, float]] = []
+
+    async def watch(call: Call, call_next: Any) -> Any:
+        try:
+            outcome = await call_next(call)
+        except Cancelled:
+            ends.append(("cancelled", lab.clock.now()))
+            raise
+        ends.append(("returned", lab.clock.now()))
+        return outcome
+
+    watched = hedged().with_options(around_attempt=watch, name="watched")
+    endings = in_turn(Hangs(), Takes(1, "b"))
+    other = task(lambda: 0, name="other")
+    assert lab(
+        [watched.bind(), other.bind()],
+        lambda call: endings(call) if call.node_name == "watched" else Takes(20, 0),
+    ) == ["b", 0]
+    assert ends == [("returned", 3), ("cancelled", 3)]
+
+
+def test_a_middleware_that_raises(lab: Lab) -> None:
+    """Its error is the failure of the call."""
+
+    async def broken(call: Call, call_next: Any) -> Any:
+        raise RuntimeError("broken middleware")
+
+    with pytest.raises(RuntimeError, match="broken middleware"):
+        lab(hedged().with_options(around_attempt=broken).bind())
 
 
 def test_a_quantile(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -96,6 +97,31 @@ def test_waits(lab: Lab, policy: RetryPolicy, starts: list[float]) -> None:
     """Each backoff waits as its name says, between the end of an attempt and the next start."""
     lab(work.with_options(retry=policy).bind(), failing(4))
     assert lab.starts == starts
+
+
+def test_decorrelated_waits_grow_from_each_other(lab: Lab) -> None:
+    """Each lies between the delay and three times the one before."""
+    policy = RetryPolicy(30, "decorrelated", delay=1, max_delay=1e9, seed=1)
+    lab(work.with_options(retry=policy).bind(), failing(30))
+    waits = [later - earlier for earlier, later in pairwise(lab.starts)]
+    assert all(0.999 <= wait <= 3.001 * max(1, last) for last, wait in pairwise([1, *waits]))
+    assert max(waits) > 100
+
+
+def test_what_a_wait_object_is_told(lab: Lab) -> None:
+    """The error of the attempt that has failed, its number and the seconds since the first."""
+    told: list[tuple[Any, ...]] = []
+
+    class Asks(wait_base):
+        def __call__(self, retry_state: Any) -> float:
+            error = retry_state.outcome.exception()
+            told.append((str(error), retry_state.attempt_number, retry_state.seconds_since_start))
+            return 10
+
+    patient = work.with_options(retry=RetryPolicy(2, Asks()))
+    script = {"work": [Fails(OSError("a"), 2), Fails(OSError("b"), 3), Takes(0, 1)]}
+    assert lab(patient.bind(), script) == 1
+    assert told == [("a", 1, 2), ("b", 2, 15)]
 
 
 def test_waits_begin_when_the_attempt_has_failed(lab: Lab) -> None:
@@ -237,6 +263,8 @@ def test_a_hint_beyond_the_total(lab: Lab) -> None:
     assert lab.clock.now() == 20
     script["work"][1] = Fails(asking(39), 5)
     assert lab(flaky.bind(), script) == 1
+    with pytest.raises(OSError, match=r"wait of 1 s, but only 0\.5 s of the total are left"):
+        lab(flaky.bind(), {"work": Fails(asking(1), 59.5)})
 
 
 def test_a_hint_of_just_what_is_left_of_the_total(lab: Lab) -> None:
@@ -289,6 +317,21 @@ def test_results_that_are_refused(lab: Lab) -> None:
     assert [a.error for a in caught.value.attempts] == [
         f"retry_on_result refused {value}" for value in (-1, -2, -3)
     ]
+
+
+def test_the_outcome_of_a_refused_result(lab: Lab) -> None:
+    """A middleware around the call sees when and where the last attempt ran."""
+    seen: list[tuple[Any, ...]] = []
+
+    async def watch(call: Any, call_next: Any) -> Any:
+        outcome = await call_next(call)
+        seen.append((outcome.ok, outcome.started, outcome.ran, outcome.worker))
+        return outcome
+
+    poll = work.with_options(retry=constant(1, retry_on_result=negative), around_call=watch)
+    with pytest.raises(ExecutionError, match="refused -1"):
+        lab(poll.bind(), {"work": Takes(2, -1)})
+    assert seen == [(False, 12, 2, "scripted")]
 
 
 def test_a_refused_result_whose_retry_would_be_too_late(lab: Lab) -> None:
