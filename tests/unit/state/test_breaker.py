@@ -78,6 +78,13 @@ def test_opens_at_failures_in_a_row() -> None:
     assert transition.reason == "3 failures in a row"
 
 
+def test_opens_at_the_first_failure() -> None:
+    """If one is enough; the reason counts in the singular."""
+    transition = call(made(failure_rate=None, consecutive=1), 0, failed=True)
+    assert transition is not None
+    assert transition.reason == "1 failure in a row"
+
+
 def test_no_rate() -> None:
     """Without a failure rate only the row counts."""
     breaker = made(failure_rate=None, consecutive=3, min_calls=1)
@@ -94,6 +101,16 @@ def test_opens_at_slow_calls() -> None:
     transition = call(breaker, 0, failed=True, took=9.0)
     assert transition is not None
     assert transition.reason == "2 of 4 calls took too long"
+
+
+def test_opens_above_the_rate_of_slow_calls() -> None:
+    """The call that makes them enough may lead past it."""
+    breaker = made(slow_call=2.0, slow_rate=0.5, min_calls=3)
+    for _ in range(2):
+        assert call(breaker, 0, failed=False, took=3.0) is None
+    transition = call(breaker, 0, failed=False, took=3.0)
+    assert transition is not None
+    assert transition.reason == "3 of 3 calls took too long"
 
 
 def test_slow_calls_below_the_rate() -> None:
@@ -505,6 +522,7 @@ def test_succeed_is_a_short_record(
         "min_calls": 4,
         "window": 4,
         "slow_call": slow_call,
+        "slow_rate": 0.75,
     }
     short = made(window_type=window_type, **fields)
     long = made(window_type=window_type, **fields)
@@ -521,6 +539,58 @@ def test_succeed_is_a_short_record(
         elif short.calm is not mine:
             assert (short.succeed(mine, now - took, now) is None) is (moved is None)
         assert short.snapshot(now) == long.snapshot(now)
+
+
+def succeed(breaker: Breaker, now: float, took: float = 0.0) -> Transition | None:
+    return breaker.succeed(let_go(breaker, now), now - took, now)
+
+
+def test_a_success_after_slow_calls_can_open_it() -> None:
+    """Though it is short and well: it may be the call that makes them enough."""
+    breaker = made(slow_call=1, slow_rate=0.5, min_calls=4)
+    for took in (2.0, 2.0, 0.5):
+        assert succeed(breaker, 0, took) is None
+    transition = succeed(breaker, 0, 0.5)
+    assert transition is not None
+    assert transition.reason == "2 of 4 calls took too long"
+
+
+def test_calm() -> None:
+    """When the window is full of calls that were well, and until the next that isn't."""
+    breaker = made(window=3, min_calls=3, slow_call=1)
+    for _ in range(2):
+        succeed(breaker, 0, 1.0)
+        assert breaker.calm is None
+    succeed(breaker, 0, 1.0)
+    assert breaker.calm is let_go(breaker, 0)
+    call(breaker, 0, failed=True)
+    assert breaker.calm is None
+    for _ in range(3):
+        succeed(breaker, 0)
+        assert breaker.calm is None
+    succeed(breaker, 0)
+    assert breaker.calm is let_go(breaker, 0)
+    breaker.reset()
+    assert breaker.calm is None
+
+
+def test_a_success_ends_a_row() -> None:
+    """Also where the failure before it has left the window already."""
+    breaker = made(consecutive=2, failure_rate=None, window_type="time", window=10)
+    call(breaker, 0, failed=True)
+    assert breaker.snapshot(20).calls == 0
+    succeed(breaker, 20)
+    assert call(breaker, 20, failed=True) is None
+    assert call(breaker, 20, failed=True) is not None
+
+
+def test_succeed_drops_what_a_reset_has_made_stale() -> None:
+    """It isn't counted in the new window."""
+    breaker = made()
+    early = let_go(breaker, 0)
+    breaker.reset()
+    assert breaker.succeed(early, 0, 0) is None
+    assert breaker.snapshot(0).calls == 0
 
 
 def test_succeed_drops_what_is_stale() -> None:

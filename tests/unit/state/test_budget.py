@@ -102,6 +102,20 @@ def test_the_wait_is_as_long_as_need_be() -> None:
     assert budget.reserve(15) == 0
 
 
+def test_those_that_are_held_count_on() -> None:
+    """A spent one that is forgotten doesn't make room for what first calls no longer allow."""
+    budget = Budget(WantedBudget(ratio=1, min_per_second=0.1, window=10))
+    budget.first_call(0)
+    assert budget.reserve(3) == 0
+    budget.spend(3)
+    assert budget.reserve(5) == 0
+    # At 13 the first call is forgotten too, and the one that is held takes the minimum.
+    assert budget.reserve(6) == 1
+    assert budget.reserve(13) == 1
+    budget.give_back()
+    assert budget.reserve(13) == 0
+
+
 def test_fail() -> None:
     """Where the policy says so, an exhausted budget is a refusal."""
     budget = Budget(WantedBudget(min_per_second=0.1, window=10, on_exhausted="fail"))
