@@ -102,10 +102,25 @@ def test_the_wait_is_as_long_as_need_be() -> None:
     assert budget.reserve(15) == 0
 
 
-def test_those_that_are_held_count_on() -> None:
+@pytest.mark.parametrize(("early", "late", "wait"), [(3, 3, 4), (2, 4, 9)])
+def test_first_calls_that_are_forgotten_meanwhile(early: int, late: int, wait: float) -> None:
+    """The wait is for the moment when those that are left allow one more."""
+    budget = Budget(WantedBudget(ratio=1, min_per_second=0.1, window=10))
+    for began, firsts, retries in ((0, 2, early), (5, 3, late)):
+        for _ in range(firsts):
+            budget.first_call(began)
+        for _ in range(retries):
+            assert budget.reserve(began + 1) == 0
+            budget.spend(began + 1)
+    assert budget.reserve(7) == wait
+    assert budget.reserve(7 + wait) == 0
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_those_that_are_held_count_on(first: float) -> None:
     """A spent one that is forgotten doesn't make room for what first calls no longer allow."""
     budget = Budget(WantedBudget(ratio=1, min_per_second=0.1, window=10))
-    budget.first_call(0)
+    budget.first_call(first)
     assert budget.reserve(3) == 0
     budget.spend(3)
     assert budget.reserve(5) == 0
