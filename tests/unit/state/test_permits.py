@@ -48,6 +48,16 @@ def test_a_full_line(room: int) -> None:
     assert permits.acquire("late") == ("go" if room == 0 else "wait")
 
 
+def test_many_places() -> None:
+    """So many are taken, in either way, and no more; so many wait."""
+    permits = Permits(WantedPermits(600, 300))
+    assert all(permits.take() for _ in range(300))
+    assert [permits.acquire(token) for token in range(300)] == ["go"] * 300
+    assert permits.take() is False
+    assert [permits.acquire(token) for token in range(300)] == ["wait"] * 300
+    assert permits.acquire("late") == "full"
+
+
 def test_who_leaves_isn_t_woken() -> None:
     """The next one is."""
     permits = Permits(WantedPermits(1))

@@ -100,10 +100,11 @@ def test_two_policies_in_two_runs() -> None:
 
 def test_two_scopes_for_a_key() -> None:
     """Who shares it is part of the agreement."""
-    registry = Registry({"process": Registry()})
-    registry.bucket(WantedBucket(5), "api", "fetch", "process")
-    with pytest.raises(PolicyError, match=r"but not its scope: 'process' and 'run'; give both"):
-        registry.bucket(WantedBucket(5), "api", "store")
+    for one, other in (("process", "run"), ("run", "process")):
+        registry = Registry({"process": Registry()})
+        registry.bucket(WantedBucket(5), "api", "fetch", one)
+        with pytest.raises(PolicyError, match=f"its scope: '{one}' and '{other}'; give both"):
+            registry.bucket(WantedBucket(5), "api", "store", other)
 
 
 def test_a_scope_that_is_not_there() -> None:
@@ -112,6 +113,9 @@ def test_a_scope_that_is_not_there() -> None:
         Registry().bucket(WantedBucket(5), "api", "fetch", "host")
     with pytest.raises(PolicyError, match=r"use 'run' or 'process'$"):
         Registry({"process": Registry()}).bucket(WantedBucket(5), "api", "fetch", "host")
+    wide = Registry({"process": Registry(), "host": Registry()})
+    with pytest.raises(PolicyError, match=r"use 'run', 'process' or 'host'$"):
+        wide.bucket(WantedBucket(5), "api", "fetch", "moon")  # type: ignore[arg-type]
 
 
 def test_a_source_of_ones_own() -> None:
@@ -137,6 +141,7 @@ def test_breakers() -> None:
     assert registry.breakers() == ()
     web = registry.breaker(WantedBreaker(), "web", "fetch")
     registry.bucket(WantedBucket(5), "web", "fetch")
+    registry.permits(WantedPermits(5), "web", "fetch")
     db = registry.breaker(WantedBreaker(), "db", "store", "process")
     assert registry.breakers() == (web, db)
     assert process.breakers() == (db,)

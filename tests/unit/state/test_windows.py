@@ -28,6 +28,16 @@ def test_the_last_calls(size: int, calls: list[tuple[bool, bool]]) -> None:
     assert window.calls == len(last)
 
 
+def test_a_large_window() -> None:
+    """Of a thousand calls it knows the last three hundred."""
+    window = CountWindow(300)
+    for i in range(1000):
+        window.add(0, i % 2 == 0, i >= 990)
+        assert window.calls == min(i + 1, 300)
+        assert window.full is (i >= 299)
+    assert totals(window) == (300, 150, 10)
+
+
 @given(
     st.integers(1, 20),
     st.lists(st.tuples(st.integers(0, 100), st.booleans(), st.booleans())),
@@ -61,6 +71,14 @@ def test_a_lone_call_leaves_on_time() -> None:
     assert totals(window) == (1, 1, 1)
     window.trim(15.25)
     assert totals(window) == (0, 0, 0)
+
+
+def test_the_width_of_a_slot() -> None:
+    """A call that comes as late as that has a slot of its own."""
+    window = TimeWindow(10, slots=10)
+    window.add(0)
+    window.add(1)
+    assert list(window.leaving()) == [(10, 1), (11, 1)]
 
 
 def test_a_clock_that_was_read_earlier() -> None:
