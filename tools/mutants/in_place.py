@@ -86,7 +86,7 @@ class Server:
         self._jobs = jobs
         self._output = output
         self._failure = FirstFailure()
-        self._tracer = Tracer({mutation.path for mutation in mutations})
+        self.tracer = Tracer({mutation.path for mutation in mutations})
         self._on_loading: set[Line] = set()
         self._items: list[pytest.Item] = []
         self._seconds: dict[int, float] = {}
@@ -95,12 +95,11 @@ class Server:
 
     def pytest_configure(self, config: pytest.Config) -> None:
         config.pluginmanager.register(self._failure)
-        self._tracer.start()
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         sys.settrace(None)
         threading.settrace(None)  # type: ignore[arg-type]
-        self._on_loading = self._tracer.take()
+        self._on_loading = self.tracer.take()
         self._items = session.items
         for found in gc.get_objects():
             if isinstance(found, FunctionType):
@@ -137,13 +136,13 @@ class Server:
                 self._touching[line].append(index)
 
     def _touches(self) -> Iterator[Touch]:
-        self._tracer.start()
+        self.tracer.start()
         for item, following in pairwise([*self._items, None]):
             began = time.process_time()
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             if self._failure.name:
                 return
-            yield Touch(time.process_time() - began, self._tracer.take())
+            yield Touch(time.process_time() - began, self.tracer.take())
 
     def _look(self, mutation: Mutation) -> str:
         path = str(mutation.path)
@@ -238,9 +237,10 @@ def look_in_place(
             nowhere = os.open(os.devnull, os.O_RDWR)
             for stream in range(3):
                 os.dup2(nowhere, stream)
-            pytest.main(
-                [*PYTEST, "-o", "timeout=0", *tests], plugins=[Server(mutations, jobs, output)]
-            )
+            server = Server(mutations, jobs, output)
+            # Before any conftest.py loads something.
+            server.tracer.start()
+            pytest.main([*PYTEST, "-o", "timeout=0", *tests], plugins=[server])
         finally:
             os._exit(0)
     os.close(output)

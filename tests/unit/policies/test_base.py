@@ -177,8 +177,17 @@ def test_json_schema(kind):
 
 def test_json_schema_of_a_generator_of_ones_own():
     """Pydantic's own options go through, by name or by position."""
-    schema = Hedge.model_json_schema(True, "#/x/{model}", GenerateJsonSchema)
+    asked = []
+
+    class Generator(GenerateJsonSchema):
+        def generate(self, schema, mode="validation"):
+            asked.append(mode)
+            return super().generate(schema, mode)
+
+    schema = Hedge.model_json_schema(True, "#/x/{model}", Generator)
     assert schema["title"] == "Hedge"
+    assert asked == ["validation"]
+    RetryPolicy.model_json_schema(True, "#/x/{model}")
     assert Hedge.model_json_schema(by_alias=False)["title"] == "Hedge"
 
 
@@ -188,6 +197,14 @@ def test_copies(policy):
     assert same(copy.copy(policy), policy)
     assert same(copy.deepcopy(policy), policy)
     assert same(policy.model_copy(), policy)
+    assert same(policy.model_copy(deep=True), policy)
+
+
+def test_mappings_differ():
+    """Policies that differ in a mapping alone aren't equal."""
+    one, same_one, other = (ResourceLimits(resources={"tokens": n}) for n in (1, 1, 2))
+    assert one == same_one
+    assert one != other
 
 
 def test_policies_differ():

@@ -360,6 +360,7 @@ class TestContradictions:
         [
             (CircuitBreaker(window_type="time", window="59s"), True),
             (CircuitBreaker(window_type="time", window="1m"), False),
+            (CircuitBreaker(window_type="time", window="5m"), False),
             (CircuitBreaker(window=10), False),
             (CircuitBreaker(consecutive=5), False),
             (CircuitBreaker(window_type="time", window=3, slow_call=1, failure_rate=None), True),

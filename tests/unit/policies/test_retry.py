@@ -112,6 +112,19 @@ def test_jitter(backoff, jitter, waits):
     assert (policy.ceiling(1), policy.floor(1)) == (4, waits[0])
 
 
+def test_half_of_an_odd_wait():
+    """Nothing is rounded."""
+    policy = RetryPolicy(delay=3, jitter="equal")
+    assert [policy.delay_before(1, draw=draw) for draw in (0.0, 0.5)] == [1.5, 2.25]
+
+
+@pytest.mark.parametrize("backoff", ["constant", "linear", "exponential", "fibonacci"])
+def test_no_delay(backoff):
+    """It doesn't grow, however many retries there are."""
+    policy = RetryPolicy(9_999, backoff, delay=0)
+    assert [policy.ceiling(retry) for retry in (1, 9_999)] == [0, 0]
+
+
 def test_jitter_comes_after_the_cap():
     """The capped wait is what is spread, so waits at the cap are spread too."""
     policy = RetryPolicy(delay=1, max_delay=10)
@@ -515,6 +528,28 @@ class TestTenacity:
         for number, wait in enumerate(waits, 1):
             assert wait == policy.delay_before(number, draw=draws.random(), previous=previous)
             previous = wait
+
+    def test_what_a_wait_object_is_told(self, monkeypatch):
+        """The error, and the seconds since the first attempt began."""
+        told, now = [], [100.0]
+        monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+        class Curious(tenacity.wait.wait_base):
+            def __call__(self, retry_state):
+                told.append((retry_state.outcome.exception(), retry_state.seconds_since_start))
+                return 1
+
+        error = ValueError("x")
+
+        def fails_once():
+            now[0] += 5
+            if not told:
+                raise error
+
+        retrying = RetryPolicy(1, Curious()).to_tenacity()
+        retrying.sleep = lambda seconds: None
+        retrying(fails_once)
+        assert told == [(error, 5)]
 
     def test_user_objects(self):
         """A user's own objects keep working in it."""
