@@ -121,6 +121,13 @@ def test_slow_calls_below_the_rate() -> None:
     assert breaker.snapshot(0).slow_rate == pytest.approx(1 / 3, abs=0.01)
 
 
+def test_no_time_given() -> None:
+    """A call of which nobody says how long it took isn't slow."""
+    breaker = made(slow_call=0.5)
+    breaker.record(let_go(breaker, 0), 0, failed=False)
+    assert breaker.snapshot(0).slow_rate == 0
+
+
 def test_nothing_is_slow_without_a_limit() -> None:
     """Not even what takes for ever."""
     breaker = made(min_calls=1, slow_rate=0.1)
@@ -508,6 +515,14 @@ def test_snapshots() -> None:
     breaker.give_back(probe)
     assert breaker.snapshot(32).retry_in == 0
     assert breaker.snapshot(60).calls == 0
+
+
+def test_reports_cannot_be_changed() -> None:
+    """Many may hold one."""
+    transition = made().force_open()
+    for report in (transition, made().snapshot(0)):
+        with pytest.raises(AttributeError):
+            report.key = "other"  # type: ignore[union-attr, misc]
 
 
 @pytest.mark.parametrize("window_type", ["count", "time"])
