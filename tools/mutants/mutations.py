@@ -2,8 +2,8 @@
 The small changes of one module that are tried.
 
 They are all of cosmic-ray's, and two of our own: a statement left out, a keyword argument left
-out. What only a type checker can see isn't one: annotations, `@final`, the `*` of a signature.
-Nor is what Python itself warns of, such as `x is "text"`.
+out. What only a type checker can see isn't one: annotations, `@final`, protocols, the `*` of a
+signature. Nor is what Python itself warns of, such as `x is "text"`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,16 @@ class Mutation(NamedTuple):
         return f"{place}  {self.name}\n    - {self.before}\n    + {self.after}"
 
 
+def is_hint(node: NodeOrLeaf) -> bool:
+    """Whether it is `@final`, a decorator in a protocol, or the `*` of a signature."""
+    if node.type != "decorator":
+        return node == "*" and node.parent.type == "parameters"
+    holder = search_ancestor(node, "classdef")
+    superclasses = holder and holder.get_super_arglist()
+    in_protocol = superclasses is not None and "Protocol" in superclasses.get_code()
+    return in_protocol or node.get_code().strip() == "@final"
+
+
 def find_hints(tree: NodeOrLeaf) -> list[tuple[Place, Place]]:
     """From where to where reaches what only a type checker looks at."""
     found = []
@@ -59,9 +69,7 @@ def find_hints(tree: NodeOrLeaf) -> list[tuple[Place, Place]]:
             hint = node.children[2 if node.type == "tfpdef" else 1]
         elif node.type == "funcdef" and node.annotation is not None:
             hint = node.annotation
-        elif (node.type, node.get_code().strip()) == ("decorator", "@final") or (
-            node == "*" and node.parent.type == "parameters"
-        ):
+        elif is_hint(node):
             hint = node
         else:
             continue
