@@ -22,12 +22,6 @@ PYTEST = [
     *["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"],
 ]
 
-CHAINS = ["tests/unit/middleware", "tests/integration/test_policies_in_virtual_time.py"]
-USERS = [
-    f"tests/unit/test_{name}.py"
-    for name in ("planner", "settings", "protect", "bounds", "explanation", "linting", "circuits")
-]
-
 
 class Changed(SourceFileLoader):
     """Finds and loads one module with another source; it stands first in sys.meta_path."""
@@ -48,13 +42,12 @@ class Changed(SourceFileLoader):
 
 
 def order_tests(path: Path) -> Iterator[list[str]]:
-    """What pytest is to run for a change of the module at *path*: the likely ones first."""
+    """What pytest is to run for the module at *path*: its folder's tests, the likely ones first."""
     folder = Path("tests", "unit", path.parent.name)
     own = sorted(str(test) for test in folder.glob(f"test_{path.stem}*.py"))
     if own:
         yield own
     yield [str(folder), *(f"--deselect={test}" for test in own)]
-    yield [test for test in CHAINS + USERS if test != str(folder)]
 
 
 def look_anew(mutation: Mutation) -> str:
