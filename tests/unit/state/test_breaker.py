@@ -572,15 +572,15 @@ def test_a_success_after_slow_calls_can_open_it() -> None:
 
 def test_calm() -> None:
     """When the window is full of calls that were well, and until the next that isn't."""
-    breaker = made(window=3, min_calls=3, slow_call=1)
+    breaker = made(window=3, min_calls=3)
     for _ in range(2):
-        succeed(breaker, 0, 1.0)
+        succeed(breaker, 0)
         assert breaker.calm is None
-    succeed(breaker, 0, 1.0)
+    succeed(breaker, 0)
     assert breaker.calm is let_go(breaker, 0)
     call(breaker, 0, failed=True)
     assert breaker.calm is None
-    for _ in range(3):
+    for _ in range(2):
         succeed(breaker, 0)
         assert breaker.calm is None
     succeed(breaker, 0)
