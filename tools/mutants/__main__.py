@@ -110,14 +110,13 @@ def main() -> None:
                 todo.append(mutation)
     print(f"{len(todo)} mutants", flush=True)
     found = []
-    try:
-        for mutation, answer in try_all(todo, options.jobs):
-            found.append((mutation, answer))
-            record[mutation.key] = answer
-            if answer == SURVIVED:
-                print(mutation, flush=True)
-    finally:
-        RECORD.write_text(json.dumps(record))
+    for mutation, answer in try_all(todo, options.jobs):
+        found.append((mutation, answer))
+        record[mutation.key] = answer
+        if answer == SURVIVED:
+            print(mutation, flush=True)
+        if len(found) % 50 == 0 or len(found) == len(todo):
+            RECORD.write_text(json.dumps(record))
     sys.exit(not report(known + found))
 
 
