@@ -175,6 +175,30 @@ def test_json_schema(kind):
         assert found["default"] == ([] if written == () else written)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "bound"),
+    [
+        (RetryPolicy, "delay", {"minimum": 0}),
+        (RetryPolicy, "factor", {"minimum": 1}),
+        (RateLimit, "per", {"exclusiveMinimum": 0}),
+        (TimeoutPolicy, "grace", {"minimum": 0}),
+        (TimeoutPolicy, "attempt", {"exclusiveMinimum": 0}),
+        (ResourceLimits, "max_memory", {"exclusiveMinimum": 0}),
+    ],
+)
+def test_bounds_in_the_json_schema(kind, name, bound):
+    """They are those of the field, where it takes a number."""
+    found = kind.model_json_schema()["properties"][name]
+    number = found["anyOf"][0] if "anyOf" in found else found
+    assert {key: value for key, value in number.items() if "inimum" in key} == bound
+
+
+def test_bounds_in_the_json_schema_of_resources():
+    """Amounts are above 0."""
+    amounts = ResourceLimits.model_json_schema()["properties"]["resources"]["additionalProperties"]
+    assert amounts == {"type": "number", "exclusiveMinimum": 0}
+
+
 def test_json_schema_of_a_generator_of_ones_own():
     """Pydantic's own options go through, by name or by position."""
     asked = []

@@ -518,6 +518,42 @@ def test_nonsense_in_mappings(policy, fields, message):
         policy.model_validate(fields)
 
 
+@pytest.mark.parametrize("policy", TABLES)
+def test_every_field_says_what_it_takes(policy):
+    """And leaves none of that to pydantic's own words."""
+    for name in policy.model_fields:
+        with pytest.raises(PolicyError) as caught:
+            policy.model_validate({name: Unhashable()})
+        (complaint,) = (
+            line
+            for line in str(caught.value).splitlines()
+            if line.startswith(f"{policy.__name__}.{name}")
+        )
+        assert " is wrong: " not in complaint
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields"),
+    [
+        (RetryPolicy, {"factor": "2"}),
+        (Hedge, {"quantile": "0.9"}),
+        (Hedge, {"delay": 1, "max_hedges": "2"}),
+        (RateLimit, {"rate": "5"}),
+        (RetryBudget, {"ratio": "0.1"}),
+        (CircuitBreaker, {"failure_rate": "0.5"}),
+        (CircuitBreaker, {"key": b"api"}),
+        (CachePolicy, {"version": b"2"}),
+        (Chaos, {"rate": "0.5", "error": OSError}),
+        (MapPolicy, {"min_success_ratio": "0.5", "on_error": "skip"}),
+    ],
+    ids=repr,
+)
+def test_what_only_looks_like_it(policy, fields):
+    """Text isn't read as a number, nor bytes as text."""
+    with pytest.raises(PolicyError, match=rf"{policy.__name__}\.\w+ must be "):
+        policy.model_validate(fields)
+
+
 def test_what_several_kinds_of_values_refuse_is_told_once():
     """A field that takes text or a number complains in one line."""
     with pytest.raises(PolicyError) as caught:
