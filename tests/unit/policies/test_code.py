@@ -8,6 +8,7 @@ import pytest
 
 from daglite import RetryPolicy, task
 from daglite.exceptions import PolicyError
+from daglite.policies.code import shown
 
 
 @pytest.mark.parametrize("field", ["retry_on", "retry_on_result"])
@@ -16,3 +17,9 @@ def test_a_task_is_no_function(field: str) -> None:
     options: dict[str, Any] = {field: task(lambda error: True, name="check")}
     with pytest.raises(PolicyError, match="is a task; give its plain function"):
         RetryPolicy(**options)
+
+
+def test_what_is_shown() -> None:
+    """No more than so many characters, of which the last three say that there are more."""
+    assert shown("x" * 8, 10) == repr("x" * 8)
+    assert shown("x" * 9, 10) == "'xxxxxx..."

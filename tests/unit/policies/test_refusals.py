@@ -544,12 +544,14 @@ def test_every_field_says_what_it_takes(policy):
         (CircuitBreaker, {"key": b"api"}),
         (CachePolicy, {"version": b"2"}),
         (Chaos, {"rate": "0.5", "error": OSError}),
+        (Chaos, {"error": OSError, "seed": 3.0}),
+        (RetryPolicy, {"seed": "3"}),
         (MapPolicy, {"min_success_ratio": "0.5", "on_error": "skip"}),
     ],
     ids=repr,
 )
 def test_what_only_looks_like_it(policy, fields):
-    """Text isn't read as a number, nor bytes as text."""
+    """Text isn't read as a number, a number with a point as a whole one, nor bytes as text."""
     with pytest.raises(PolicyError, match=rf"{policy.__name__}\.\w+ must be "):
         policy.model_validate(fields)
 

@@ -112,6 +112,12 @@ def test_jitter(backoff, jitter, waits):
     assert (policy.ceiling(1), policy.floor(1)) == (4, waits[0])
 
 
+def test_delays_up_to_max_delay():
+    """One that is as long as that may be listed, or be the delay."""
+    assert RetryPolicy(backoff=[1, 60], max_delay=60).ceiling(2) == 60
+    assert RetryPolicy(delay=60, max_delay=60).ceiling(1) == 60
+
+
 def test_half_of_an_odd_wait():
     """Nothing is rounded."""
     policy = RetryPolicy(delay=3, jitter="equal")
