@@ -24,7 +24,6 @@ from daglite.exceptions import (
     CircuitOpenError,
     PolicyError,
     RateLimitedError,
-    TaskTimeoutError,
 )
 from daglite.testing import Fails, Hangs, Takes
 from tests.unit.lab import Lab
@@ -201,19 +200,6 @@ def test_refusals_of_the_other_side_are_failures(lab: Lab, error: Exception) -> 
     with pytest.raises(CircuitOpenError):
         lab(dead.bind(), {"work": Fails(error)})
     assert len(lab.backend.calls) == 2
-
-
-def test_a_total_ends_a_call_behind_a_circuit(lab: Lab) -> None:
-    """The cancellation goes through, and the circuit learns nothing from it."""
-    limited = guarded(consecutive=1).with_options(timeout=TimeoutPolicy(total=7))
-    other = task(lambda: 0, name="other")
-    with pytest.raises(TaskTimeoutError, match="total of 7 s"):
-        lab(
-            [limited.bind(), other.bind()],
-            {"work": Hangs(), "other": Takes(20, 0)},
-            on_failure="continue",
-        )
-    assert circuits(lab) == []
 
 
 def test_a_probe_with_an_ignored_error(lab: Lab) -> None:
