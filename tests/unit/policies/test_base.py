@@ -199,6 +199,13 @@ def test_bounds_in_the_json_schema_of_resources():
     assert amounts == {"type": "number", "exclusiveMinimum": 0}
 
 
+def test_a_list_of_delays_in_the_json_schema():
+    """It isn't empty."""
+    found = RetryPolicy.model_json_schema()["properties"]["backoff"]["anyOf"]
+    (delays,) = (each for each in found if each.get("type") == "array")
+    assert delays["minItems"] == 1
+
+
 def test_json_schema_of_a_generator_of_ones_own():
     """Pydantic's own options go through, by name or by position."""
     asked = []

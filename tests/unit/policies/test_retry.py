@@ -112,6 +112,12 @@ def test_jitter(backoff, jitter, waits):
     assert (policy.ceiling(1), policy.floor(1)) == (4, waits[0])
 
 
+def test_none_at_all():
+    """Neither the task's own failures nor losses have to be tried again."""
+    policy = RetryPolicy(0, infrastructure_retries=0)
+    assert (policy.max_attempts, policy.infrastructure_retries) == (1, 0)
+
+
 def test_delays_up_to_max_delay():
     """One that is as long as that may be listed, or be the delay."""
     assert RetryPolicy(backoff=[1, 60], max_delay=60).ceiling(2) == 60
