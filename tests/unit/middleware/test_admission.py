@@ -170,8 +170,24 @@ def test_a_budget_within_max_elapsed(lab: Lab, max_elapsed: float, retries: list
     assert [call.started for call in lab.backend.calls if call.attempt == 2] == retries
 
 
+@pytest.mark.parametrize(("max_elapsed", "retries"), [(2.9, [1]), (3, [1, 3])])
+def test_a_budget_and_a_back_off_within_max_elapsed(
+    lab: Lab, max_elapsed: float, retries: list[float]
+) -> None:
+    """Both have to be over by then: the wait for the budget leaves room for the back-off."""
+    budget = RetryBudget(0, min_per_second=1, window=1, key="shared")
+    retry = RetryPolicy(
+        1, "constant", delay=1, jitter="none", budget=budget, max_elapsed=max_elapsed
+    )
+    calls = [work.with_options(retry=retry).bind() for _ in range(3)]
+    script = {"work": [Fails(OSError("down")), Takes(0, 1)]}
+    with pytest.raises(OSError, match="allows none before max_elapsed"):
+        lab(calls, script, on_failure="continue")
+    assert [call.started for call in lab.backend.calls if call.attempt == 2] == retries
+
+
 def test_a_budget_leaves_the_back_off(lab: Lab) -> None:
-    """What is allowed is still waited for; a wait that leads past max_elapsed isn't begun."""
+    """What the budget allows is still waited for."""
     retry = RetryPolicy(1, "constant", delay=10, jitter="none", budget=RetryBudget())
     assert lab(work.with_options(retry=retry).bind(), {"work": [Fails(OSError("down"))]}) == 0
     assert lab.starts == [0, 10]
