@@ -464,6 +464,7 @@ CACHE = [
     ({"ttl": 9, "stale_if_error": 0}, "stale_if_error must be seconds above 0"),
     ({"refresh_ahead": 5}, "refresh_ahead=5.0 has no part in ttl=None"),
     ({"ttl": 5, "refresh_ahead": 5}, r"refresh_ahead \(5s\) is not below ttl \(5s\); lower"),
+    ({"ttl": 5, "refresh_ahead": 6}, r"refresh_ahead \(6s\) is not below ttl \(5s\); lower"),
     ({"cache_none": None}, "cache_none must be True or False"),
     ({"cache_errors": "OSError"}, "cache_errors: 'OSError' names nothing"),
     ({"cache_errors": OSError}, "cache_errors is given without error_ttl or ttl.*give error_ttl"),
