@@ -150,6 +150,8 @@ def test_a_call_that_runs(desk: Desk, journal: Journal) -> None:
     """It shows that it has started, and on which worker."""
     call = desk.submit(hanging, journal, 1)
     assert eventually(lambda: journal.notes == ["1"])
+    if call.look is not None:
+        call.look()
     assert call.started is not None
     assert call.worker
     stack = desk.backend.stack_of(call)

@@ -305,7 +305,8 @@ def test_layers(ctx: Context) -> None:
 
 def test_a_promise_that_cannot_be_kept(ctx: Context) -> None:
     """`kill` on threads is refused when the graph is planned, with the way out."""
-    made = task(lambda: 1, name="f").with_options(timeout=TimeoutPolicy(1, on_expiry="kill"))
+    killed = TimeoutPolicy(1, on_expiry="kill")
+    made = task(lambda: 1, name="f").with_options(timeout=killed, backend="threading")
     with pytest.raises(PolicyError, match=r"task 'f' asks for on_expiry='kill'.*'cancel'"):
         ctx.evaluate(made.bind())
 

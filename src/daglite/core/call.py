@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import Any, Protocol, final
+from typing import Any, Protocol, cast, final
 
 from daglite._clock import wall_time
 from daglite.core.no_waits import no_waits
@@ -307,6 +307,19 @@ class Call:
 
 
 @final
+class _Loaded:
+    """An attribute that is loaded when it is first asked for, where it wasn't set before."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    # Without `__set__` it gives way to what an instance has of that name.
+    def __get__(self, outcome: Outcome, owner: type) -> Any:
+        outcome._load(outcome)
+        return outcome.__dict__[self._name]
+
+
+@final
 class Outcome:
     """
     How an attempt ended.
@@ -323,6 +336,10 @@ class Outcome:
             what held it up.
     """
 
+    value: Any = cast(Any, _Loaded())
+    error: BaseException | None = cast(Any, _Loaded())
+    _failed = True
+    _load: Callable[[Outcome], None]
     away = False
     note: str | None = None
     too_late = False
@@ -344,6 +361,25 @@ class Outcome:
         self.started = started
         self.ran = ran
         self.worker = worker
+
+    @classmethod
+    def to_be_loaded(cls, load: Callable[[Outcome], None], *, failed: bool) -> Outcome:
+        """
+        An outcome whose `value` and `error` come when somebody first asks for one of them.
+
+        Args:
+            load: Sets both; called on the thread that asks, of which there is one.
+            failed: Whether there is an error, as far as one can tell without looking.
+        """
+        outcome = cls()
+        del outcome.value, outcome.error
+        outcome._load, outcome._failed = load, failed
+        return outcome
+
+    @property
+    def known_error(self) -> BaseException | None:
+        """Its error; None where that can be told without the value being loaded."""
+        return self.error if self._failed else None
 
     @classmethod
     def turned_away(cls) -> Outcome:

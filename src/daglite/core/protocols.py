@@ -86,7 +86,7 @@ class Backend(Protocol):
         (where workers are far away: when the call is handed to an idle one).  If it says no,
         `Outcome.turned_away` goes to *done* and the worker takes another call; it may be the
         same call again, later.  On yes `Call.started` is set when the function starts, for its
-        timeout counts from there.
+        timeout counts from there; who isn't told at once sets `Call.look`.
 
         Args:
             call: Not to be started any more once ``call.cancelled`` or ``call.run.stopped``.

@@ -130,7 +130,7 @@ class Start:
 
     def record(self, outcome: Outcome, took: float) -> bool:
         """Tell the breaker, unless it was told, how the call ended; return whether it failed."""
-        breaker, permit, error = self._breaker, self._permit, outcome.error
+        breaker, permit, error = self._breaker, self._permit, outcome.known_error
         with self._lock:
             if self._over or breaker is None or permit is None:
                 return self._failed

@@ -118,7 +118,7 @@ class ProcessBackend:
                 f"ProcessBackend: poll_interval is seconds above 0, not {poll_interval!r}"
             )
         self.slots = len(os.sched_getaffinity(0)) if max_workers is None else max_workers
-        self._start_method = start_method
+        self._start_method: StartMethod = start_method
         self._preload = tuple(preload)
         self._initializer = initializer
         self._max_calls = max_calls_per_worker
@@ -144,6 +144,20 @@ class ProcessBackend:
 
     def __repr__(self) -> str:
         return f"ProcessBackend(max_workers={self.slots})"
+
+    def __reduce__(self) -> tuple[partial[ProcessBackend], tuple[int]]:
+        options = partial(
+            ProcessBackend,
+            preload=self._preload,
+            initializer=self._initializer,
+            max_calls_per_worker=self._max_calls,
+            prefetch=self._prefetch,
+            environment=self._environment,
+            start_method=self._start_method,
+            poll_interval=self._poll_interval,
+            memory=self._memory,
+        )
+        return options, (self.slots,)
 
     # -- calls --------------------------------------------------------------------
 
@@ -300,47 +314,38 @@ _UNLIMITED: Final = Limits()
 
 
 def _settle(job: Job, frame: Frame, worker: str) -> None:
-    """On the supervisor's thread: have the outcome loaded on that of the run."""
-    admit, error = job.call.admit, None
-    if admit is not None:
-        # Told before the worker takes another call: the value isn't wanted for that.
-        if frame.kind != wire.RETURNED:
-            error = _error_in(job, frame, max(frame.peak, job.peak))
-        admit.ended(Outcome(None, error, ran=frame.ran))
-    job.call.run.kernel.post(_deliver, job, frame, worker, error)
-
-
-def _deliver(job: Job, frame: Frame, worker: str, error: BaseException | None) -> None:
+    """On the supervisor's thread: what came back is loaded by whoever asks for it."""
     call = job.call
-    if call.cancelled:
-        return
     started = call.run.kernel.now() - (_now() - frame.started)
     call.started, call.worker = started, worker
-    outcome = Outcome(None, None, started, frame.ran, worker)
+    outcome = Outcome.to_be_loaded(partial(_load, job, frame), failed=frame.kind != wire.RETURNED)
+    outcome.started, outcome.ran, outcome.worker = started, frame.ran, worker
     outcome.cpu_time = frame.cpu
     outcome.peak_memory = max(frame.peak, job.peak)
-    call.run.emit(
-        CallMeasured,
-        call.node_id,
-        call.node_name,
-        call.element,
-        call.attempt,
-        frame.ran,
-        frame.cpu,
-        outcome.peak_memory,
-    )
+    if call.run.listeners.on_event is not None:
+        used = frame.ran, frame.cpu, outcome.peak_memory
+        facts = call.node_id, call.node_name, call.element, call.attempt, *used
+        call.run.kernel.post(call.run.emit, CallMeasured, *facts)
+    if call.admit is not None and frame.kind != wire.RETURNED:
+        # Asked for on two threads, by the circuit and by the run, and loaded once.
+        _load(job, frame, outcome)
+    job.done(call, outcome)
+
+
+def _load(job: Job, frame: Frame, outcome: Outcome) -> None:
+    outcome.value = outcome.error = None
+    peak = max(frame.peak, job.peak)
     try:
         if frame.kind == wire.RETURNED:
             outcome.value = pickle.loads(frame.told, buffers=frame.apart)
         else:
-            outcome.error = error or _error_in(job, frame, outcome.peak_memory)
+            outcome.error = _error_in(job, frame, peak)
     except KeyboardInterrupt:
         # The user's, of whom this is the thread.
         raise
     except BaseException as trouble:
         outcome.error = SerializationError(f"the result can't be loaded here: {trouble!r}")
         outcome.error.__cause__ = trouble
-    job.done(call, outcome)
 
 
 def _error_in(job: Job, frame: Frame, peak: int) -> BaseException:

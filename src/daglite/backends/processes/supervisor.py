@@ -262,7 +262,7 @@ class Supervisor:
         if frame.tired or worker.calls == self._max_calls or len(worker.known) >= _FUNCTIONS:
             worker.tired = True
             self._take_back(worker)
-        if not job.call.cancelled:
+        if not (job.call.cancelled or job.call.run.stopped):
             self._settle(job, frame, worker.name)
 
     def _take_back(self, worker: Worker) -> None:
@@ -329,7 +329,7 @@ class Supervisor:
         worker.close()
 
     def _tell_death(self, worker: Worker, job: Job, code: int | None, death: Death | None) -> None:
-        if job.call.cancelled:
+        if job.call.cancelled or job.call.run.stopped:
             return
         number, since = worker.channel.running
         ran = _now() - since if number == job.number and since else 0.0
