@@ -22,7 +22,7 @@ from daglite.exceptions import BackendError, WorkerDiedError
 from tests.backends import starts
 from tests.backends.faults import Mark, is_killed, same
 from tests.backends.journal import Journal, eventually
-from tests.backends.leftovers import Leftovers
+from tests.backends.leftovers import Leftovers, is_alive
 from tests.backends.starts import hang, started, times_started
 
 MANY = [
@@ -159,7 +159,10 @@ def test_a_launcher_that_is_killed_when_idle(leftovers: Leftovers) -> None:
         for _ in range(5):
             squares = task(same).zip(x=range(20))
             assert evaluate(squares, default_backend=backend) == list(range(20))
+            workers = backend.processes
             kill(launcher_of(backend))
+            # The system ends them a moment after it.
+            assert eventually(lambda w=workers: not any(map(is_alive, w)), 2)
 
 
 def test_workers_that_die_before_they_are_ready(leftovers: Leftovers) -> None:
