@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, copy_context
 from itertools import count
+from types import FunctionType
 from typing import Any, final
 
 from daglite._clock import Clock
@@ -33,42 +34,42 @@ from daglite.middleware.build import build_chain, prepare_states
 from daglite.middleware.circuit import wake
 from daglite.middleware.shortcut import Shortcut, may_skip
 from daglite.policies import PolicySet
-from daglite.session import SILENT, new_run_id, process_states
+from daglite.session import SILENT, new_run_id
 from daglite.settings import get_global_settings
 from daglite.state.answers import Permit, Transition
 from daglite.state.permits import Permits
-from daglite.state.registry import Registry, Scope
+from daglite.state.process import states_of
+from daglite.state.registry import Definition, Registry, Scope
 from daglite.state.shared import AnyBreaker, AnyBucket
 
 __all__ = ["Guard"]
-
-_shared = Registry({"process": process_states()})
-"""What protected functions remember together: where their policies name a key."""
 
 
 @final
 class _States:
     """What one function's policies remember: by key with others, without one for itself alone."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, owner: Definition | None) -> None:
+        shared = states_of(clock).functions
         host = HostStates(clock, get_global_settings().state_dir)
-        self._own = Registry({"process": process_states(), "host": host})
+        self._own = Registry()
+        # All of them from one place, where a key that is used with two scopes is found out.
+        self._keyed = Registry({"run": shared, "process": shared, "host": host}, owner=owner)
 
-    def _of(self, policy: Any, scope: Scope = "run") -> Registry:
-        # Those of the machine are found by their key from everywhere, also without `_shared`.
-        return self._own if policy.key is None or scope == "host" else _shared
+    def _of(self, policy: Any) -> Registry:
+        return self._own if policy.key is None else self._keyed
 
     def breaker(self, policy: Any, key: str, user: str, scope: Scope) -> AnyBreaker:
-        return self._of(policy, scope).breaker(policy, key, user, scope)
+        return self._of(policy).breaker(policy, key, user, scope)
 
     def bucket(self, policy: Any, key: str, user: str, scope: Scope) -> AnyBucket:
-        return self._of(policy, scope).bucket(policy, key, user, scope)
+        return self._of(policy).bucket(policy, key, user, scope)
 
     def permits(self, policy: Any, key: str, user: str) -> Permits:
         return self._of(policy).permits(policy, key, user)
 
     def budget(self, policy: Any, key: str, user: str, scope: Scope) -> Any:
-        return self._of(policy, scope).budget(policy, key, user, scope)
+        return self._of(policy).budget(policy, key, user, scope)
 
 
 @final
@@ -113,7 +114,7 @@ class Guard:
         innermost = make_on_loop if on_loop else self._dispatch
         chain = build_chain(policies, innermost, backend)
         self._enter = innermost if chain is None else chain.enter
-        self._states = _States(clock)
+        self._states = _States(clock, _definition_of(func))
         if chain is not None and chain.stateful:
             prepare_states(policies, self._states, name)
         self._numbers = count()
@@ -203,7 +204,11 @@ class Guard:
         _had(call, before, permit)
         with _as_nested(call.run):
             outcome = self._outcome_of(call)
-        return _settled(call, outcome)
+        try:
+            return _settled(call, outcome)
+        finally:
+            # They lead back to this frame.
+            del before, call, outcome
 
     async def carry_out_async(
         self,
@@ -217,7 +222,11 @@ class Guard:
         if call is None:
             call = self._made_on_loop(args, kwargs)
         _had(call, before, permit)
-        return _settled(call, await call.run.on_loop.carry_out(self._enter, call))
+        outcome = await call.run.on_loop.carry_out(self._enter, call)
+        try:
+            return _settled(call, outcome)
+        finally:
+            del before, call, outcome
 
     def _call(self, kernel: Kernel, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         run_id = new_run_id()
@@ -288,6 +297,13 @@ def _settled(call: Call, outcome: Outcome) -> Any:
     finally:
         # It leads back here.
         del error, outcome
+
+
+def _definition_of(func: Callable[..., Any]) -> Definition | None:
+    """Where *func* is defined, if there is one such function at a time."""
+    if not isinstance(func, FunctionType) or "<" in func.__qualname__:
+        return None
+    return Definition(f"{func.__module__}.{func.__qualname__}", id(func))
 
 
 def _in_context(func: Callable[..., Any]) -> Callable[..., Any]:

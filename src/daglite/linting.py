@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+from daglite._clock import SystemClock
 from daglite.core.graph import GraphNode, NodeId, TaskInfo
 from daglite.core.plan import Step
 from daglite.core.protocols import Backend
@@ -17,8 +18,9 @@ from daglite.lint_rules.subject import Severity, Subject
 from daglite.middleware.build import prepare_states
 from daglite.planner import Planner
 from daglite.policies import PolicySet
-from daglite.session import Options, Session, process_states
+from daglite.session import Options, Session
 from daglite.settings import DagliteSettings, get_global_settings
+from daglite.state.process import states_of
 from daglite.state.registry import Kind, Registry, Scope
 
 __all__ = ["Finding", "lint"]
@@ -91,7 +93,7 @@ def lint(
     nodes, planner = _session.plan(expr, options, "lint")
     directory = (settings or get_global_settings()).state_dir
     wider: dict[Scope, Registry | None] = {
-        "process": process_states(),
+        "process": states_of(SystemClock()).runs,
         "host": known_states(directory),
     }
     return tuple(_findings(nodes, planner, wider))

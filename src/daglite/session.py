@@ -42,9 +42,10 @@ from daglite.planner import Planner
 from daglite.policies import PolicySet
 from daglite.policies.messages import did_you_mean
 from daglite.settings import DagliteSettings, get_global_settings
+from daglite.state.process import states_of
 from daglite.state.registry import Registry
 
-__all__ = ["SILENT", "OnFailure", "Options", "Session", "new_run_id", "process_states"]
+__all__ = ["SILENT", "OnFailure", "Options", "Session", "new_run_id"]
 
 _number = count(1)
 _process = [os.urandom(8).hex()]
@@ -52,15 +53,6 @@ _process = [os.urandom(8).hex()]
 
 SILENT = Listeners(())
 """Nobody listens."""
-
-_states = [Registry()]
-"""What the policies of all runs of this process remember together."""
-
-
-def process_states() -> Registry:
-    """The states of policies with ``scope="process"``."""
-    return _states[0]
-
 
 _PlannerKey: TypeAlias = tuple[DagliteSettings, str | int, bool]
 """Settings, the default backend by its name or its id, and whether there is chaos."""
@@ -180,20 +172,25 @@ class Session:
         run = Run(run_id, Kernel(self._clock), listeners, seed=run_id)
         stateful = [step for step in steps.values() if step.stateful]
         if stateful:
+            process = states_of(self._clock).runs
             host = HostStates(self._clock, self._settings(options).state_dir)
-            run.states = Registry({"process": _states[0], "host": host})
+            run.states = Registry({"process": process, "host": host})
+        try:
             for step in stateful:
                 prepare_states(step.policies, run.states, step.name)
-        if on_run is not None:
-            on_run(run)
-        on_failure: OnFailure = options.on_failure or self._defaults.on_failure or "stop"
-        outer = call_on_this_thread.call
-        if outer is None:
-            return _execute(run, nodes, root.id, steps, on_failure)
-        # Nested in a task: its cancellation is ours, and while we wait others have its slot.
-        run.kernel.while_waiting = slot_lender()
-        with outer.run.nesting(run, outer):
-            return _execute(run, nodes, root.id, steps, on_failure)
+            if on_run is not None:
+                on_run(run)
+            on_failure: OnFailure = options.on_failure or self._defaults.on_failure or "stop"
+            outer = call_on_this_thread.call
+            if outer is None:
+                return _execute(run, nodes, root.id, steps, on_failure)
+            # Nested in a task: its cancellation is ours, and while we wait others have its slot.
+            run.kernel.while_waiting = slot_lender()
+            with outer.run.nesting(run, outer):
+                return _execute(run, nodes, root.id, steps, on_failure)
+        finally:
+            if stateful:
+                run.states.leave()
 
     def plan(
         self, expr: Any, options: Options, asked: str
@@ -427,7 +424,6 @@ _sessions: WeakSet[Session] = WeakSet()
 def _after_fork() -> None:
     """The child's runs aren't the parent's, and who held a lock there isn't here."""
     _process[0] = os.urandom(8).hex()
-    _states[0] = Registry()
     for session in tuple(_sessions):
         session._renew_lock()
 

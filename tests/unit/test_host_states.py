@@ -132,11 +132,11 @@ def test_a_protected_function_with_all_of_it() -> None:
     limited = protect(
         lambda: 1,
         name="limited",
-        circuit_breaker=CircuitBreaker(scope="host"),
-        rate_limit=RateLimit(1000, burst=2, scope="host"),
-        retry=RetryPolicy(1, budget=RetryBudget(scope="host")),
+        circuit_breaker=CircuitBreaker("limited", scope="host"),
+        rate_limit=RateLimit(1000, burst=2, key="limited", scope="host"),
+        retry=RetryPolicy(1, budget=RetryBudget(key="limited", scope="host")),
     )
-    turns = protect(lambda: 2, name="turns", rate_limit=RateLimit(1000, scope="host"))
+    turns = protect(lambda: 2, name="turns", rate_limit=RateLimit(1000, key="turns", scope="host"))
     assert [limited(), limited(), limited(), turns(), turns()] == [1, 1, 1, 2, 2]
 
 

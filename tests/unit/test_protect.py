@@ -379,7 +379,9 @@ def test_a_key_is_shared_in_the_process(kind: str) -> None:
     for policy, shares in [(breaker(on_open="fail", key=key), True), (breaker(), False)]:
         flaky = Flaky(2)
         fail(flaky.protected(kind, circuit_breaker=policy), 2)
-        other = Flaky(0).protected(kind, circuit_breaker=policy, name="other")
+        there = Flaky(0)
+        there.clock = flaky.clock
+        other = there.protected(kind, circuit_breaker=policy, name="other")
         if shares:
             with pytest.raises(CircuitOpenError, match=key):
                 other()
@@ -389,9 +391,51 @@ def test_a_key_is_shared_in_the_process(kind: str) -> None:
 
 def test_a_key_has_one_policy() -> None:
     key = next(_keys)
-    protect(Flaky(0).call, bulkhead=Bulkhead(2, key=key))
+    kept = protect(Flaky(0).call, bulkhead=Bulkhead(2, key=key))
     with pytest.raises(PolicyError, match=key):
         protect(Flaky(0).call, bulkhead=Bulkhead(3, key=key))
+    assert kept() == 1
+
+
+def test_two_clocks_share_nothing(kind: str) -> None:
+    """What one clock says is no time of the other."""
+    policy = breaker(on_open="fail", key=next(_keys))
+    flaky, other = Flaky(2), Flaky(0)
+    fail(flaky.protected(kind, circuit_breaker=policy), 2)
+    assert other.protected(kind, circuit_breaker=policy)() == 1
+
+
+@pytest.mark.parametrize("again", [2, 5])
+def test_a_function_may_be_defined_again_with_another_policy(again: int) -> None:
+    """A cell of a notebook runs twice: while the new one is made, the old one is still there."""
+    key = next(_keys)
+    code = (
+        "from daglite import CircuitBreaker, RetryPolicy, protect\n"
+        f"@protect(circuit_breaker=CircuitBreaker({key!r}, consecutive=%d, on_open='fail'))\n"
+        "def fetch(): raise OSError('down')\n"
+    )
+    cell: dict[str, Any] = {"__name__": "__cell__"}
+    for consecutive in (1, again):
+        exec(code % consecutive, cell)
+    fail(cell["fetch"], again)
+    with pytest.raises(CircuitOpenError):
+        cell["fetch"]()
+    # By another name it is another function, and the key is taken.
+    with pytest.raises(PolicyError, match="'fetch' and 'other' share"):
+        exec(code.replace("def fetch", "def other") % 7, cell)
+    del cell["fetch"]
+    exec(code.replace("def fetch", "def other") % 7, cell)
+
+
+def test_one_function_has_one_policy_for_a_key() -> None:
+    key = next(_keys)
+    first = protect(plain, bulkhead=Bulkhead(2, key=key))
+    with pytest.raises(PolicyError, match=key):
+        protect(plain, bulkhead=Bulkhead(3, key=key))
+    second = protect(plain, circuit_breaker=breaker(key=key))
+    with pytest.raises(PolicyError, match="scope"):
+        protect(plain, circuit_breaker=breaker(key=key, scope="process"))
+    assert first() == second() == 1
 
 
 def test_scope_process_is_shared_with_runs() -> None:

@@ -250,6 +250,9 @@ class OnLoop:
             arrival.set(Outcome.of_failure(error, started, now()))
         else:
             arrival.set(Outcome(value, None, started, now() - started))
+        finally:
+            # The error leads back to this frame.
+            del call, arrival
 
     def _came(self, call: Call, outcome: Outcome) -> None:
         self.kernel.outstanding -= 1

@@ -28,6 +28,7 @@ class Permits:
         self._room = policy.max_queue
         self._lock = threading.Lock()
         self._taken = 0
+        self._inherited = 0
         self._line: dict[Hashable, None] = {}
 
     def acquire(self, token: Hashable) -> Answer:
@@ -85,6 +86,10 @@ class Permits:
                 return None
             return self._pass_on()
 
+    def inherit(self, places: int) -> None:
+        """In a forked child, whose places are free: *places* may yet be given back once more."""
+        self._inherited = places
+
     @property
     def taken(self) -> int:
         """How many places are taken."""
@@ -97,6 +102,9 @@ class Permits:
 
     def _pass_on(self) -> Hashable | None:
         if not self._taken:
+            if self._inherited:
+                self._inherited -= 1
+                return None
             raise RuntimeError("a place was given back that nobody had taken")
         if not self._line:
             self._taken -= 1

@@ -11,7 +11,7 @@ from daglite.state.breaker import Breaker
 from daglite.state.bucket import Bucket
 from daglite.state.budget import Budget
 from daglite.state.permits import Permits
-from daglite.state.registry import Registry
+from daglite.state.registry import Registry, Scope
 from tests.unit.state.wanted import WantedBreaker, WantedBucket, WantedBudget, WantedPermits
 
 KINDS = {
@@ -58,7 +58,7 @@ def test_two_policies_for_a_key() -> None:
     with pytest.raises(PolicyError) as caught:
         registry.bucket(WantedBucket(6), "api", "store")
     assert str(caught.value) == (
-        "tasks 'fetch' and 'store' share the rate limit 'api', but not its policy: "
+        "'fetch' and 'store' share the rate limit 'api', but not its policy: "
         "WantedBucket(rate=5, per=1.0, burst=1) and WantedBucket(rate=6, per=1.0, burst=1); "
         "give both the same, or another key"
     )
@@ -70,7 +70,7 @@ def test_two_policies_of_one_task() -> None:
     registry = Registry()
     registry.bucket(WantedBucket(5), "api", "fetch")
     with pytest.raises(
-        PolicyError, match="task 'fetch' uses the rate limit 'api' with more than one policy"
+        PolicyError, match="'fetch' uses the rate limit 'api' with more than one policy"
     ):
         registry.bucket(WantedBucket(6), "api", "fetch")
 
@@ -91,9 +91,10 @@ def test_runs_share_the_state_of_the_process(method: str) -> None:
 def test_two_policies_in_two_runs() -> None:
     """The conflict is found by the one who knows both."""
     process = Registry()
-    Registry({"process": process}).bucket(WantedBucket(5), "api", "fetch", "process")
+    first = Registry({"process": process})
+    first.bucket(WantedBucket(5), "api", "fetch", "process")
     later = Registry({"process": process})
-    with pytest.raises(PolicyError, match="tasks 'fetch' and 'store' share the rate limit 'api'"):
+    with pytest.raises(PolicyError, match="'fetch' and 'store' share the rate limit 'api'"):
         later.bucket(WantedBucket(6), "api", "store", "process")
     assert later.bucket(WantedBucket(5), "api", "store", "process")
 
@@ -109,7 +110,7 @@ def test_two_scopes_for_a_key() -> None:
 
 def test_a_scope_that_is_not_there() -> None:
     """It is refused, with those that are."""
-    with pytest.raises(PolicyError, match=r"task 'fetch' .* scope='host'.*; use 'run'$"):
+    with pytest.raises(PolicyError, match=r"'fetch' .* scope='host'.*; use 'run'$"):
         Registry().bucket(WantedBucket(5), "api", "fetch", "host")
     with pytest.raises(PolicyError, match=r"use 'run' or 'process'$"):
         Registry({"process": Registry()}).bucket(WantedBucket(5), "api", "fetch", "host")
@@ -158,3 +159,46 @@ def test_looking_makes_nothing(method: str) -> None:
     with pytest.raises(PolicyError, match=f"'store' and 'fetch' share the {kind} 'db'"):
         registry.check(kind, "db", other, "fetch")  # type: ignore[arg-type]
     assert getattr(registry, method)(policy, "db", "fetch") is state
+
+
+def test_a_key_is_free_when_nobody_has_its_state_any_more() -> None:
+    """So a policy may change between two runs, and while one goes on it may not."""
+    process = Registry()
+    first, second = (Registry({"process": process}) for _ in range(2))
+    first.bucket(WantedBucket(5), "api", "fetch", "process")
+    second.bucket(WantedBucket(5), "api", "fetch", "process")
+    later = Registry({"process": process})
+    first.leave()
+    with pytest.raises(PolicyError, match="'fetch' and 'store' share the rate limit 'api'"):
+        later.bucket(WantedBucket(6), "api", "store", "process")
+    del second
+    made = later.bucket(WantedBucket(6), "api", "store", "process")
+    assert Registry({"process": process}).bucket(WantedBucket(6), "api", "x", "process") is made
+
+
+def test_what_was_asked_for_in_a_registry_itself_stays() -> None:
+    """Who did that isn't known, so it is never given up."""
+    process = Registry()
+    process.bucket(WantedBucket(5), "api", "fetch")
+    with pytest.raises(PolicyError, match="share"):
+        Registry({"process": process}).bucket(WantedBucket(6), "api", "store", "process")
+
+
+def test_a_registry_between_two() -> None:
+    """What it doesn't share itself it has from the wider one, for the one who asks."""
+    process = Registry()
+    between = Registry({"process": process})
+
+    def asks(scope: Scope, policy: WantedBucket) -> Any:
+        registry = Registry({"run": between, "process": between})
+        return registry, registry.bucket(policy, "api", "fetch", scope)
+
+    one, shared = asks("process", WantedBucket(5))
+    assert Registry({"process": process}).bucket(WantedBucket(5), "api", "x", "process") is shared
+    with pytest.raises(PolicyError, match="scope"):
+        asks("run", WantedBucket(5))
+    del one
+    other, own = asks("run", WantedBucket(7))
+    assert asks("run", WantedBucket(7))[1] is own
+    assert process.breakers() == ()
+    assert other.bucket(WantedBucket(7), "api", "fetch", "run") is own
