@@ -12,9 +12,10 @@ outcome of that attempt in the call, as it does in `run_straight`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context, copy_context
 from itertools import count
+from pathlib import Path
 from types import FunctionType
 from typing import Any, final
 
@@ -254,8 +255,14 @@ class Guard:
                 kernel.turn(block=False)
             if self._timed:
                 self._backend.cancel_run(run)
-        # A middleware raised: its fault, but this call's failure.
-        return Outcome(error=activity.error) if activity.error is not None else activity.value
+            kernel.end()
+        if activity.error is not None:
+            # A middleware raised: its fault, but this call's failure.
+            return Outcome(error=activity.error)
+        outcome: Outcome = activity.value
+        # What the call was waited for by would lead from its error back to the call.
+        del activity.value
+        return outcome
 
 
 def _as_nested(run: Run) -> AbstractContextManager[None]:
@@ -295,8 +302,27 @@ def _settled(call: Call, outcome: Outcome) -> Any:
         # `SystemExit`, or a cancellation: no failure of the function.
         raise error
     finally:
+        _let_go(error)
         # It leads back here.
         del error, outcome
+
+
+_OURS = str(Path(__file__).parent)
+
+
+def _let_go(error: BaseException) -> None:
+    """
+    Clear the links of the chain that *error* came through: they hold it.
+
+    They have ended, but Python keeps the frames that called the one in which it was caught.
+    """
+    caught = error.__traceback__
+    frame = None if caught is None else caught.tb_frame.f_back
+    # A user's link, or whoever called the function, may be waiting meanwhile.
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+        with suppress(RuntimeError):  # it hasn't ended
+            frame.clear()
+        frame = frame.f_back
 
 
 def _definition_of(func: Callable[..., Any]) -> Definition | None:

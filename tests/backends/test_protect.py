@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +16,7 @@ from typing import Any
 import pytest
 
 from daglite import Bulkhead, CircuitBreaker, RateLimit, RetryBudget, RetryPolicy, protect
-from tests.backends.journal import WAIT
+from tests.backends.journal import WAIT, eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -109,3 +113,49 @@ def test_a_child_that_was_forked_within_a_call() -> None:
             os._exit(0 if child == 0 and fork(False) == fork(False) == -1 else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert fork(False) == -1
+
+
+class Thing:
+    """What a call is given."""
+
+
+def test_a_call_out_of_time_lets_go_what_it_was_given() -> None:
+    """As soon as its thread has ended, without a garbage collection."""
+    leave = threading.Event()
+
+    @protect(timeout=0.01)
+    def hang(thing: Thing) -> None:
+        leave.wait(WAIT)
+
+    thing = Thing()
+    there = weakref.ref(thing)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(TimeoutError):
+            hang(thing)
+        del thing
+        leave.set()
+        assert eventually(lambda: there() is None)
+    finally:
+        gc.enable()
+
+
+def test_a_coroutine_out_of_time_lets_go_what_it_was_given() -> None:
+    @protect(timeout=0.01)
+    async def hang(thing: Thing) -> None:
+        await asyncio.sleep(WAIT)
+
+    async def main(things: list[Thing]) -> None:
+        there = weakref.ref(things[0])
+        with contextlib.suppress(TimeoutError):
+            await hang(things.pop())
+        await asyncio.sleep(0.001)
+        assert there() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(main([Thing()]))
+    finally:
+        gc.enable()

@@ -269,27 +269,59 @@ def test_jitter_differs_from_call_to_call_and_a_seed_repeats_it() -> None:
     assert ends(None) != ends(None)
 
 
-def test_errors_hold_no_frames_in_cycles() -> None:
-    """What a failed call was given is let go with its error."""
+_never = RetryPolicy(1, "none", retry_on_result=lambda value: False)
+WAYS_TO_FAIL: dict[str, dict[str, Any]] = {
+    "retry": {"retry": RetryPolicy(1, "none"), "fallback": FallbackPolicy(0, on=KeyError)},
+    "the whole chain": {"retry": _never, "bulkhead": 2, "rate_limit": 1000},
+    "circuit breaker": {"circuit_breaker": CircuitBreaker()},
+    "bulkhead": {"bulkhead": 1},
+    "timeout": {"timeout": 30},
+    "timeout, the whole chain": {"timeout": 30, "retry": _never},
+}
 
-    class Thing:
-        pass
 
-    @protect(retry=RetryPolicy(1, "none"), fallback=FallbackPolicy(0, on=KeyError))
-    def fail(thing: Thing) -> int:
-        raise OSError
+class Thing:
+    """What a call is given."""
 
+
+def is_let_go(call: Callable[[Thing], object]) -> bool:
+    """Whether *call*, which fails, lets go what it was given as soon as its error is gone."""
     thing = Thing()
     there = weakref.ref(thing)
     gc.collect()
     gc.disable()
     try:
         with contextlib.suppress(OSError):
-            fail(thing)
+            call(thing)
         del thing
-        assert there() is None
+        return there() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("way", WAYS_TO_FAIL)
+def test_errors_hold_no_frames_in_cycles(way: str) -> None:
+    """What a failed call was given is let go with its error."""
+
+    def fail(thing: Thing) -> int:
+        raise OSError
+
+    assert is_let_go(protect(fail, **WAYS_TO_FAIL[way]))
+
+
+@pytest.mark.parametrize("way", WAYS_TO_FAIL)
+def test_errors_of_coroutines_hold_no_frames_in_cycles(way: str) -> None:
+    async def fail(thing: Thing) -> int:
+        raise OSError
+
+    protected = protect(fail, **WAYS_TO_FAIL[way])
+
+    async def main(things: list[Thing]) -> None:
+        # Out of its task an error leads back to that.
+        with contextlib.suppress(OSError):
+            await protected(things.pop())
+
+    assert is_let_go(lambda thing: asyncio.run(main([thing])))
 
 
 # -- states -----------------------------------------------------------------------

@@ -197,6 +197,8 @@ class ThreadPool:
                 pass
         except Interrupted:
             pass
+        finally:
+            worker.call = None
 
     def _work(self, worker: _Worker, queue: SimpleQueue[tuple[Call, Done] | None]) -> None:
         here, name = call_on_this_thread, worker.thread.name

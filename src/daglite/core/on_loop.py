@@ -107,6 +107,10 @@ class Attempt:
             value = await make()
         except Exception as error:
             outcome = Outcome.of_failure(error, self.started, self._now())
+        except BaseException:
+            # The task keeps its cancellation, which leads to this frame, and so back to the task.
+            del self
+            raise
         else:
             outcome = Outcome(value, None, self.started, self._now() - self.started)
         # Not by a callback, for which the loop would have to turn once more.
@@ -193,7 +197,15 @@ class OnLoop:
         finally:
             if not activity.done:
                 await self._give_up(activity)
-        return Outcome(error=activity.error) if activity.error is not None else activity.value
+            kernel.end()
+            # Its cancellation leads to what the attempt was given.
+            self._task = None
+        if activity.error is not None:
+            return Outcome(error=activity.error)
+        outcome = activity.value
+        # What the call was waited for by would lead from its error back to the call.
+        del activity.value
+        return outcome
 
     async def _give_up(self, activity: Activity[Outcome]) -> None:
         self.kernel.cancel(activity)

@@ -175,6 +175,9 @@ class Admission:
             try:
                 call.admit = start
                 outcome = await call_next(call)
+                if not call.cancelled:
+                    # It leads back to the call; a worker that is late may still ask it.
+                    call.admit = None
             finally:
                 gate.leave()
         finally:
