@@ -25,6 +25,7 @@ from daglite.core.call import Call, Outcome, Target
 from daglite.core.current import call_on_this_thread
 from daglite.core.dispatch import Dispatch
 from daglite.core.failures import error_of_function
+from daglite.core.interrupts import held_off, holding_off, interruptible
 from daglite.core.kernel import Kernel
 from daglite.core.on_loop import OnLoop, make_on_loop
 from daglite.core.protocols import Backend
@@ -100,28 +101,34 @@ class Guard:
         *,
         on_loop: bool,
     ) -> None:
-        self._func = func
         self._policies = policies
         self._backend = backend
         self._clock = clock
-        timeout = policies.timeout
-        self._timed = timeout is not None
+        self._timed = policies.timeout is not None
         self._in_context = self._timed and not on_loop
-        self._target = Target(name, _in_context(func) if self._in_context else func)
-        if timeout is not None:
-            self._target.timed = True
-            self._target.on_expiry, self._target.grace = timeout.on_expiry, timeout.grace
+        self._states = _States(clock, _definition_of(func))
+        # The chain holds interrupts off; the function has none of its places to give back.
+        self._func = func if self._timed or on_loop else interruptible(func)
+        self._holds_off = not on_loop and (self._timed or policies.bulkhead is not None)
+        self._target = self._targeted(name)
         self._dispatch = Dispatch(backend)
         innermost = make_on_loop if on_loop else self._dispatch
         chain = build_chain(policies, innermost, backend)
         self._enter = innermost if chain is None else chain.enter
-        self._states = _States(clock, _definition_of(func))
         if chain is not None and chain.stateful:
             prepare_states(policies, self._states, name)
         self._numbers = count()
         self._shortcut = Shortcut(policies, name) if may_skip(policies) else None
+        if not self._holds_off:
+            self._func = func
 
-    # -- the function in its place ------------------------------------------------
+    def _targeted(self, name: str) -> Target:
+        timeout = self._policies.timeout
+        target = Target(name, _in_context(self._func) if self._in_context else self._func)
+        if timeout is not None:
+            target.timed = True
+            target.on_expiry, target.grace = timeout.on_expiry, timeout.grace
+        return target
 
     def function(self) -> Callable[..., Any]:
         """The function to be called in place of a plain one."""
@@ -129,8 +136,10 @@ class Guard:
         if shortcut is None:
             return lambda *args, **kwargs: chained(args, kwargs)
         if shortcut.limit is None:
-            return shortcut.plain(self._func, self._states, now, _told, chained)
-        return shortcut.timed(self._ahead, self._made, self._states, now, _told, chained)
+            ready = shortcut.plain(self._func, self._states, now, _told, chained)
+        else:
+            ready = shortcut.timed(self._ahead, self._made, self._states, now, _told, chained)
+        return holding_off(ready) if self._holds_off else ready
 
     def async_function(self) -> Callable[..., Any]:
         """The same for an ``async def``."""
@@ -175,8 +184,6 @@ class Guard:
                 self._backend.cancel_run(run)
         return outcome
 
-    # -- the chain ----------------------------------------------------------------
-
     def carry_out(
         self,
         args: tuple[Any, ...],
@@ -203,7 +210,7 @@ class Guard:
         if call is None:
             call = self._made(args, kwargs)
         _had(call, before, permit)
-        with _as_nested(call.run):
+        with held_off(), _as_nested(call.run):
             outcome = self._outcome_of(call)
         try:
             return _settled(call, outcome)

@@ -6,14 +6,14 @@ import functools
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
-from types import FunctionType
-from typing import Any, Protocol, TypeVar, overload
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, NoReturn, Protocol, TypeVar, final, overload
 
 from typing_extensions import ParamSpec
 
 from daglite._clock import Clock, SystemClock
 from daglite.backends.registry import find_backend
-from daglite.core.task import Task, checked_name
+from daglite.core.task import Task
 from daglite.exceptions import PolicyError, TaskConfigurationError
 from daglite.guard import Guard
 from daglite.planner import check_carried_out, check_promises
@@ -109,6 +109,8 @@ def protect(
     Breaker, rate, bulkhead and budget are the function's own, unless the policy has a ``key``: what
     has the same key is shared in the process.
 
+    A protected function pickles; in another process it begins with fresh states.
+
     Args:
         func: What to protect.  No generator function and no class.
         name: For messages; the function's own unless given.
@@ -138,16 +140,13 @@ def protect(
 
     def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
         on_loop = _checked(func)
-        own = checked_name(_name_of(func) if name is None else name)
-        policies = _policies(f"protect({own!r})", options)
-        backend = find_backend("sequential")
-        check_promises(f"protect({own!r})", policies, backend)
-        body = func if on_loop or not _may_pass_on(func) else _drawn_out_by_nobody(func, own)
-        guard = Guard(
-            body, own, policies, backend, SystemClock() if clock is None else clock, on_loop=on_loop
-        )
-        protected = guard.async_function() if on_loop else guard.function()
-        return functools.wraps(func)(protected)
+        own = _checked_name(_name_of(func) if name is None else name)
+        whose = f"protect({own!r})"
+        policies = _policies(whose, options)
+        _check_keys(whose, policies)
+        check_promises(whose, policies, find_backend("sequential"))
+        time = SystemClock() if clock is None else _checked_clock(whose, clock)
+        return _dressed(_protected(func, own, policies, time, on_loop=on_loop), func, own)
 
     return decorate if func is None else decorate(func)
 
@@ -178,7 +177,26 @@ def _policies(whose: str, options: dict[str, Any]) -> PolicySet:
     return policies
 
 
-# -- what can be protected --------------------------------------------------------
+def _check_keys(whose: str, policies: PolicySet) -> None:
+    """
+    Refuse what would be shared with all functions that happen to have the same name.
+
+    Raises:
+        PolicyError: A wider scope, and no key.
+    """
+    retry = policies.retry
+    shared = {
+        "circuit_breaker": policies.circuit_breaker,
+        "rate_limit": policies.rate_limit,
+        "budget": None if retry is None else retry.budget,
+    }
+    for option, policy in shared.items():
+        if policy is not None and policy.scope != "run" and policy.key is None:
+            raise PolicyError(
+                f"{whose}: its {option} asks for scope={policy.scope!r} without a key, and would "
+                "be shared by all functions of that name",
+                fix="give it a key",
+            )
 
 
 def _checked(func: Any) -> bool:
@@ -227,25 +245,86 @@ def _name_of(func: Any) -> str:
     return getattr(inner, "__name__", None) or type(inner).__name__
 
 
-def _may_pass_on(func: Any) -> bool:
-    """Whether *func* may pass on what another function makes: a wrapper, a lambda, an object."""
-    plain = isinstance(func, FunctionType) and func.__name__ != "<lambda>"
-    return not plain or inspect.unwrap(func) is not func
+def _protected(
+    func: Callable[..., Any], name: str, policies: PolicySet, clock: Clock, *, on_loop: bool
+) -> Callable[..., Any]:
+    """
+    The function that is called in place of *func*; see `Guard`.
+    """
+    held = _Held(func, name, policies, clock, on_loop)
 
-
-def _drawn_out_by_nobody(func: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """*func*, with an error where it returns what isn't under way yet."""
-
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        value = func(*args, **kwargs)
-        if inspect.iscoroutine(value) or inspect.isgenerator(value) or inspect.isasyncgen(value):
-            kind = type(value).__name__.replace("_", " ")
-            if inspect.iscoroutine(value):
-                value.close()
-            raise TaskConfigurationError(
-                f"the protected function {name!r} returned a {kind}, whose body runs after the "
-                "call, where nothing guards it; protect the function that makes it"
-            )
+    # Nothing but that is in their cells: cloudpickle takes the functions of `__main__` apart.
+    def in_place(*args: Any, **kwargs: Any) -> Any:
+        value = held.call(*args, **kwargs)
+        if value.__class__ in _UNFINISHED:
+            held.refuse(value)
         return value
 
+    async def in_place_async(*args: Any, **kwargs: Any) -> Any:
+        return await held.call(*args, **kwargs)
+
+    return in_place_async if on_loop else in_place
+
+
+_UNFINISHED = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
+
+
+@final
+class _Held:
+    """What the function in place holds; unpickled, it makes a guard for its own process."""
+
+    __slots__ = ("_given", "call")
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        policies: PolicySet,
+        clock: Clock,
+        on_loop: bool,
+    ) -> None:
+        self._given = func, name, policies, clock, on_loop
+        guard = Guard(func, name, policies, find_backend("sequential"), clock, on_loop=on_loop)
+        self.call = guard.async_function() if on_loop else guard.function()
+
+    def __reduce__(self) -> tuple[type[_Held], tuple[Any, ...]]:
+        return _Held, self._given
+
+    def refuse(self, value: Any) -> NoReturn:
+        """Here, where no retry and no fallback sees it: it is a mistake, and not a failure."""
+        kind = type(value).__name__.replace("_", " ")
+        if isinstance(value, CoroutineType):
+            value.close()
+        raise TaskConfigurationError(
+            f"the protected function {self._given[1]!r} returned a {kind}, whose body runs after "
+            "the call, where nothing guards it; protect the function that makes it"
+        )
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise TaskConfigurationError(
+            f"protect: a function's name is a non-empty string, not {name!r:.60}"
+        )
+    return name
+
+
+def _checked_clock(whose: str, clock: object) -> Clock:
+    given: Any = clock
+    if isinstance(clock, type) or not all(
+        callable(getattr(clock, each, None)) for each in ("now", "wait")
+    ):
+        raise TaskConfigurationError(
+            f"{whose}: clock= takes a clock, such as VirtualClock(), not {clock!r:.60}"
+        )
+    checked: Clock = given
     return checked
+
+
+def _dressed(protected: Callable[..., Any], func: Any, name: str) -> Callable[..., Any]:
+    """*protected*, which looks like *func*: a partial or another object has no name of its own."""
+    functools.update_wrapper(protected, func)
+    if not hasattr(func, "__name__"):
+        protected.__name__ = protected.__qualname__ = name
+        protected.__module__ = getattr(func, "func", func).__module__
+    return protected

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,17 @@ from typing import Any
 
 import pytest
 
-from daglite import Bulkhead, CircuitBreaker, RateLimit, RetryBudget, RetryPolicy, protect
+from daglite import (
+    Bulkhead,
+    CircuitBreaker,
+    RateLimit,
+    RetryBudget,
+    RetryPolicy,
+    evaluate,
+    protect,
+    task,
+)
+from daglite.backends.pool import can_interrupt
 from tests.backends.journal import WAIT, eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -159,3 +170,45 @@ def test_a_coroutine_out_of_time_lets_go_what_it_was_given() -> None:
         asyncio.run(main([Thing()]))
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(not can_interrupt(), reason="a tracer keeps threads from being interrupted")
+@pytest.mark.parametrize("way", ["past the chain", "through the chain"])
+def test_an_interrupt_loses_no_place(way: str) -> None:
+    """Wherever it comes: when the calls of a task out of time have ended, all places are free."""
+    options: dict[str, Any] = {"bulkhead": Bulkhead(1, max_queue=0)}
+    if way == "through the chain":
+        options["retry"] = RetryPolicy(1, "none", retry_on_result=lambda value: False)
+    for _ in range(40):
+        work = protect(lambda: True, **options)
+        ended = threading.Event()
+
+        def loop(work: Any, ended: threading.Event) -> None:
+            try:
+                while True:
+                    work()
+            finally:
+                ended.set()
+
+        outer = task(loop, timeout=0.004)
+        with pytest.raises(TimeoutError):
+            evaluate(outer.bind(work=work, ended=ended), default_backend="threading")
+        assert ended.wait(WAIT)
+        assert work()
+
+
+def test_a_function_that_hangs_is_interrupted() -> None:
+    """Though the chain around it isn't."""
+    ended = threading.Event()
+
+    @protect(bulkhead=1, retry=RetryPolicy(1, retry_on_result=lambda value: False))
+    def hang() -> None:
+        try:
+            while True:
+                time.sleep(0.001)
+        finally:
+            ended.set()
+
+    with pytest.raises(TimeoutError):
+        evaluate(task(hang, timeout=0.01).bind(), default_backend="threading")
+    assert can_interrupt() is ended.wait(WAIT if can_interrupt() else 0)

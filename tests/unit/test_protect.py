@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import inspect
+import pickle
 import threading
 import time
 import weakref
@@ -15,6 +16,7 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
 from daglite import (
@@ -986,10 +988,72 @@ def test_options_that_make_no_sense(options: Any, kind: type[Exception], says: s
         protect(plain, **options)
 
 
-def test_what_returns_a_coroutine_is_found_out() -> None:
-    for func in (lambda: coroutine(), lambda: generator()):
-        with pytest.raises(TaskConfigurationError, match="body runs after the call"):
-            protect(func, retry=3)()
+def makes_a_coroutine() -> Any:
+    return coroutine()
+
+
+@pytest.mark.parametrize("func", [lambda: coroutine(), lambda: generator(), makes_a_coroutine])
+@pytest.mark.parametrize("more", [{}, {"timeout": 30}, {"bulkhead": 1}])
+def test_what_returns_a_coroutine_is_found_out(func: Any, more: Any) -> None:
+    """Neither a retry nor a fallback hides that nothing is guarded."""
+    protected = protect(func, retry=3, fallback=FallbackPolicy("hidden"), **more)
+    with pytest.raises(TaskConfigurationError, match="body runs after the call") as caught:
+        protected()
+    assert not hasattr(caught.value, "attempts")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"circuit_breaker": CircuitBreaker(scope="process")},
+        {"rate_limit": RateLimit(1, scope="process")},
+        {"retry": RetryPolicy(1, budget=RetryBudget(scope="process"))},
+    ],
+)
+def test_a_wider_scope_needs_a_key(options: Any) -> None:
+    """Two functions may have the same name by accident."""
+    with pytest.raises(PolicyError, match=r"'fetch'.*scope='process' without a key"):
+        protect(plain, name="fetch", **options)
+
+
+@pytest.mark.parametrize("clock", ["x", VirtualClock, 3])
+def test_what_is_no_clock(clock: Any) -> None:
+    with pytest.raises(TaskConfigurationError, match=r"'plain'.*clock= takes .*VirtualClock\(\)"):
+        protect(plain, retry=1, clock=clock)
+
+
+def test_a_name_is_that_of_a_function() -> None:
+    with pytest.raises(TaskConfigurationError, match="a function's name is"):
+        protect(plain, retry=1, name=3)  # type: ignore[call-overload]
+
+
+def test_names_of_what_has_none() -> None:
+    power = protect(functools.partial(pow, 2), retry=1)
+    named = protect(Callable_(), retry=1, name="two")
+    assert (power.__name__, power.__qualname__, power.__module__) == ("pow", "pow", "builtins")
+    assert (named.__name__, named.__qualname__, named.__module__) == ("two", "two", __name__)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retry": 1},
+        {"bulkhead": 1, "circuit_breaker": CircuitBreaker()},
+        {"timeout": 30, "rate_limit": RateLimit(10)},
+    ],
+)
+def test_functions_of_main_go_to_other_processes(options: Any) -> None:
+    """What guards them there begins afresh."""
+    code = (
+        "async def later(x): return x + 1\n"
+        "def now(x): return x or 'done'\n"
+        "later, now = protect(later, **options), protect(now, **options)\n"
+    )
+    main: dict[str, Any] = {"__name__": "__main__", "protect": protect, "options": options}
+    exec(code, main)
+    there = pickle.loads(cloudpickle.dumps([main["now"], main["later"]]))
+    assert there[0](0) == "done"
+    assert asyncio.run(there[1](1)) == 2
 
 
 def test_objects_that_can_be_called() -> None:

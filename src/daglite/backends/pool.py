@@ -8,6 +8,7 @@ Threads that run calls, and that can be given up for lost.
 A worker whose call is cancelled never takes another call: an exception is set in its thread
 (`PyThreadState_SetAsyncExc`), which ends Python code at its next bytecode, but not a C call
 such as ``time.sleep`` or a read from a socket.  Until the thread ends it counts as abandoned.
+What has something to give back holds such exceptions off meanwhile; see `Interrupts`.
 
 Races, and who closes them: a call that ends while it is cancelled is settled by its worker's
 lock.  A call that starts while it is cancelled is seen by one side at least, as the worker
@@ -37,7 +38,8 @@ from typing import final
 from weakref import WeakSet
 
 from daglite.core.call import Call, Outcome
-from daglite.core.current import Interrupted, call_on_this_thread
+from daglite.core.current import call_on_this_thread
+from daglite.core.interrupts import Interrupted, Interrupts, of_this_thread
 from daglite.core.own_loop import cancel_async_on, carried, frames_of_async_on
 from daglite.core.protocols import Done
 from daglite.core.run import Run
@@ -55,12 +57,13 @@ __all__ = [
 class _Worker:
     """One thread, as the pool sees it."""
 
-    __slots__ = ("call", "given_up", "lock", "thread")
+    __slots__ = ("call", "given_up", "interrupts", "lock", "thread")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.call: Call | None = None
         self.given_up = False
+        self.interrupts = Interrupts()
         self.thread: threading.Thread
 
 
@@ -189,6 +192,7 @@ class ThreadPool:
     def _main(self, worker: _Worker, queue: SimpleQueue[tuple[Call, Done] | None]) -> None:
         try:
             _here.pool = self
+            of_this_thread.interrupts = worker.interrupts
             self._work(worker, queue)
             # Wait for a canceller to be through with this thread, and take what it has set.
             with worker.lock:
@@ -263,7 +267,7 @@ class ThreadPool:
             worker.given_up = True
             if call.target.on_expiry != "abandon":
                 call.run.cancel_nested(call)
-                _interrupt(worker.thread)
+                _interrupt(worker)
                 cancel_async_on(worker.thread.ident)
         self._abandoned.add(worker.thread)
         with self._lock:
@@ -364,12 +368,16 @@ def can_interrupt() -> bool:
     return sys.version_info[:2] != (3, 11) or sys.gettrace() is None
 
 
-def _interrupt(thread: threading.Thread) -> None:
+def _interrupt(worker: _Worker) -> None:
     if not can_interrupt():
         return
-    # The thread can't end, nor its id be given to another, while its worker's lock is held.
-    ident = ctypes.c_ulong(thread.ident or 0)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Interrupted))
+
+    def interrupt() -> None:
+        # The thread can't end, nor its id be given to another, while its worker's lock is held.
+        ident = ctypes.c_ulong(worker.thread.ident or 0)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Interrupted))
+
+    worker.interrupts.send(interrupt)
 
 
 class _Here(threading.local):

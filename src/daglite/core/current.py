@@ -10,12 +10,7 @@ from daglite.core.call import Call
 from daglite.core.own_loop import carried
 from daglite.worker.here import Facts, here
 
-__all__ = ["CurrentCall", "Interrupted", "call_on_this_thread", "current_call"]
-
-
-@final
-class Interrupted(BaseException):
-    """Set in a thread whose call isn't wanted any more: not a failure of what runs there."""
+__all__ = ["CurrentCall", "call_on_this_thread", "current_call"]
 
 
 class _OnThisThread(threading.local):

@@ -12,8 +12,9 @@ import threading
 from typing import final
 
 from daglite.core.call import Call, Outcome
-from daglite.core.current import Interrupted, call_on_this_thread
+from daglite.core.current import call_on_this_thread
 from daglite.core.events import CallAbandoned
+from daglite.core.interrupts import Interrupted
 from daglite.core.kernel import Cancelled, Completion
 from daglite.core.protocols import Backend
 

@@ -19,12 +19,12 @@ from functools import partial
 from typing import Any, Protocol, final
 
 from daglite.core.call import Call, Outcome
-from daglite.core.current import Interrupted
 from daglite.core.elements import calls_of, number_of_calls
 from daglite.core.events import ElementFailed
 from daglite.core.failures import error_of_call, error_of_node
 from daglite.core.frames import Frame
 from daglite.core.graph import MapTaskNode
+from daglite.core.interrupts import Interrupted
 from daglite.core.kernel import Activity
 from daglite.core.losses import Losses
 from daglite.core.plan import Step

@@ -14,12 +14,13 @@ from itertools import islice
 from typing import Any, NoReturn, final
 
 from daglite.core.call import Call, Outcome, Target, called
-from daglite.core.current import Interrupted, call_on_this_thread
+from daglite.core.current import call_on_this_thread
 from daglite.core.elements import calls_of, number_of_calls
 from daglite.core.engine import Engine
 from daglite.core.failures import error_of_call, error_of_node
 from daglite.core.frames import frames_of
 from daglite.core.graph import GatherNode, GraphNode, MapTaskNode, NodeId, TaskInfo, TaskNode
+from daglite.core.interrupts import Interrupted
 from daglite.core.plan import Skip, Step
 from daglite.core.run import Run
 from daglite.exceptions import ExecutionError, RunCancelledError, filled
