@@ -73,6 +73,25 @@ def test_a_helper_is_used_again() -> None:
     backend.close()
 
 
+def test_few_helpers_stay_after_many_runs_at_once() -> None:
+    """Who comes in a burst leaves no threads behind for ever."""
+    backend = SequentialBackend()
+    all_here = threading.Barrier(30)
+    timed = task(lambda: all_here.wait(WAIT), name="timed").with_options(timeout=WAIT)
+
+    def run() -> None:
+        evaluate(timed.bind(), default_backend=backend)
+
+    before = threading.active_count()
+    callers = [threading.Thread(target=run) for _ in range(30)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(WAIT)
+    assert eventually(lambda: threading.active_count() <= before + 8)
+    backend.close()
+
+
 def test_the_cap_holds_here_too(gate: threading.Event) -> None:
     """Abandoned calls are counted over all runs of the backend that share a helper."""
     backend = SequentialBackend(max_abandoned=2)

@@ -747,6 +747,32 @@ def test_a_coroutine_that_swallows_its_cancellation_is_left_alone() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_closed_loop_is_not_kept_with_what_it_left_behind() -> None:
+    @protect(timeout=60)
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    def leave_behind() -> weakref.ref[asyncio.AbstractEventLoop]:
+        loop = asyncio.new_event_loop()
+
+        async def main() -> None:
+            calls.append(asyncio.ensure_future(hang()))
+            await asyncio.sleep(0)
+
+        calls: list[Any] = []
+        loop.run_until_complete(main())
+        # Nobody wants to hear of tasks that never end.
+        loop.set_exception_handler(lambda loop, context: None)
+        loop.close()
+        return weakref.ref(loop)
+
+    loops = [leave_behind() for _ in range(3)]
+    asyncio.run(protect(coroutine, timeout=60)())
+    gc.collect()
+    assert [loop() for loop in loops] == [None] * 3
+
+
 def test_on_expiry_abandon_cancels_nothing() -> None:
     ended: list[int] = []
 

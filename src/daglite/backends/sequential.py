@@ -12,6 +12,9 @@ from daglite.core.run import Run
 
 __all__ = ["SequentialBackend"]
 
+_IDLE = 8
+"""Helper threads that are kept for the next timed calls."""
+
 
 @final
 class SequentialBackend:
@@ -55,7 +58,10 @@ class SequentialBackend:
         helper = self._helpers.pop(run, None)
         if helper is not None:
             helper.cancel_run(run)
-            self._idle.append(helper)
+            if len(self._idle) < _IDLE:
+                self._idle.append(helper)
+            else:
+                helper.close()
 
     def is_running(self, call: Call) -> bool:
         """Whether the cancelled *call* still runs."""

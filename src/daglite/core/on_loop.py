@@ -26,8 +26,27 @@ from daglite.core.protocols import Next
 
 __all__ = ["Attempt", "OnLoop", "make_on_loop"]
 
-_under_way: set[asyncio.Task[Any]] = set()
+_under_way: dict[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = {}
 """Attempts that have a task: the loop itself holds tasks only weakly."""
+
+
+def _held(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> None:
+    there = _under_way.get(loop)
+    if there is None:
+        # What a loop has left behind when it was closed never ends.
+        for other in [each for each in tuple(_under_way) if each.is_closed()]:
+            _under_way.pop(other, None)
+        there = _under_way[loop] = set()
+    there.add(task)
+
+
+def _over(task: asyncio.Task[Any]) -> None:
+    loop = task.get_loop()
+    there = _under_way.get(loop)
+    if there is not None:
+        there.discard(task)
+        if not there:
+            _under_way.pop(loop, None)
 
 
 async def make_on_loop(call: Call) -> Outcome:
@@ -75,8 +94,9 @@ class Attempt:
         self._on_end: Callable[[Outcome], None] | None = None
         self._news: asyncio.Future[None] | None = None
         self._outcome: Outcome | None = None
-        self.task = asyncio.get_running_loop().create_task(self._made(make))
-        _under_way.add(self.task)
+        loop = asyncio.get_running_loop()
+        self.task = loop.create_task(self._made(make))
+        _held(self.task, loop)
         self.task.add_done_callback(self._ended)
 
     async def within(self, limit: float) -> Outcome | None:
@@ -95,6 +115,9 @@ class Attempt:
                     await self._news
                 finally:
                     timer.cancel()
+        except GeneratorExit:
+            # Its loop is closed, and nothing is awaited any more.
+            raise
         except BaseException:
             await _end(self.task)
             raise
@@ -121,7 +144,7 @@ class Attempt:
             del outcome
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        _under_way.discard(task)
+        _over(task)
         # Asked for in any case, or the loop would say that nobody did.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
@@ -213,8 +236,6 @@ class OnLoop:
         if self._task is not None:
             await _end(self._task)
 
-    # -- attempts -----------------------------------------------------------------
-
     async def make(self, call: Call) -> Outcome:
         """Make *call*; on the kernel, as all of the chain."""
         if not (call.begun or call.may_start()):
@@ -272,8 +293,6 @@ class OnLoop:
         if not call.cancelled:
             waiter.set(outcome)
             self._wake()
-
-    # -- waiting ------------------------------------------------------------------
 
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():
