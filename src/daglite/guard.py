@@ -12,15 +12,15 @@ outcome of that attempt in the call, as it does in `run_straight`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, copy_context
 from itertools import count
-from pathlib import Path
 from types import FunctionType
 from typing import Any, final
 
 from daglite._clock import Clock
 from daglite.backends.pool import slot_lender
+from daglite.core.attempts import let_go
 from daglite.core.call import Call, Outcome, Target
 from daglite.core.current import call_on_this_thread
 from daglite.core.dispatch import Dispatch
@@ -309,27 +309,9 @@ def _settled(call: Call, outcome: Outcome) -> Any:
         # `SystemExit`, or a cancellation: no failure of the function.
         raise error
     finally:
-        _let_go(error)
+        let_go(error, beyond=True)
         # It leads back here.
         del error, outcome
-
-
-_OURS = str(Path(__file__).parent)
-
-
-def _let_go(error: BaseException) -> None:
-    """
-    Clear the links of the chain that *error* came through: they hold it.
-
-    They have ended, but Python keeps the frames that called the one in which it was caught.
-    """
-    caught = error.__traceback__
-    frame = None if caught is None else caught.tb_frame.f_back
-    # A user's link, or whoever called the function, may be waiting meanwhile.
-    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
-        with suppress(RuntimeError):  # it hasn't ended
-            frame.clear()
-        frame = frame.f_back
 
 
 def _definition_of(func: Callable[..., Any]) -> Definition | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import blake2b
+from pathlib import Path
 
 from daglite.core.call import Call, Outcome
 from daglite.core.events import AttemptFailed
+from daglite.core.kernel import Kernel
 from daglite.exceptions import AttemptRecord, ExecutionError, describe
 
-__all__ = ["draw", "record_failure"]
+__all__ = ["draw", "let_go", "record_failure"]
 
 
 def draw(call: Call, seed: int | str, purpose: str = "") -> float:
@@ -53,3 +56,34 @@ def record_failure(call: Call, outcome: Outcome, *, why: str = "") -> None:
         ExecutionError(why) if error is None else error,
         outcome.ran,
     )
+    if error is not None:
+        let_go(error)
+
+
+_OURS = str(Path(__file__).parents[1])
+
+
+def let_go(error: BaseException, *, beyond: bool = False) -> None:
+    """
+    Clear the links of the chain that *error* came through: they hold it.
+
+    They have ended, but from 3.12 on Python keeps the frames that called the one in which it was
+    caught, with all that was in them.
+
+    Args:
+        error: What an attempt raised.
+        beyond: Also what stepped the chain, which has ended, too.
+    """
+    caught = error.__traceback__
+    frame = None if caught is None else caught.tb_frame.f_back
+    # A user's link, or whoever called the function, may be waiting meanwhile; so may a chain
+    # that has had this one stepped.
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+        if frame.f_code is _STEP and not beyond:
+            return
+        with suppress(RuntimeError):  # it hasn't ended
+            frame.clear()
+        frame = frame.f_back
+
+
+_STEP = Kernel._step.__code__
