@@ -212,9 +212,9 @@ class Registry:
     def leave(self) -> None:
         """Give back what was lent, at a run's end: tracebacks may keep the registry for long."""
         with self._lock:
-            lent = [(name, each.scope) for name, each in self._entries.items()]
-        for name, scope in lent:
-            source = self._beyond.get(scope)
+            entries = list(self._entries.items())
+        for name, entry in entries:
+            source = self._beyond.get(entry.scope)
             if isinstance(source, Registry):
                 source._taken_back(name, self)
 
