@@ -391,3 +391,25 @@ def test_a_cancelled_run(policed: bool, where: str) -> None:
     assert 3 <= calls < 3000
     with pytest.raises(RunCancelledError):
         session.evaluate(node, Options(), on_run=Run.cancel)
+
+
+def test_an_answer_that_nobody_could_look_at(gate: threading.Event) -> None:
+    """A call that ended in time isn't late because the caller's thread was busy meanwhile."""
+
+    @task(timeout=0.2)
+    def short(x: int) -> int:
+        if x:
+            gate.wait(WAIT)
+        return x
+
+    class Slow:
+        """Holds the caller's thread up, until all calls are through and out of time."""
+
+        def on_node_complete(self, node_id: int, result: object) -> None:
+            if not gate.is_set():
+                gate.set()
+                time.sleep(0.4)
+
+    with ThreadBackend(4) as backend:
+        calls = [short.bind(x) for x in range(4)]
+        assert evaluate(calls, default_backend=backend, callbacks=Slow()) == [0, 1, 2, 3]

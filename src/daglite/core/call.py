@@ -112,6 +112,8 @@ class Call:
     # What only some calls have stands on the class: a call is made for each node.
     admit: Admit | None = None
     """Asked in the moment when the function would start, which it only does on True."""
+    answered = False
+    """Its outcome is there, and only waits for the run to look at it."""
     attempt = 1
     begun = False
     """It was started before the chain was entered, which waits for it."""

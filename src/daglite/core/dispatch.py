@@ -103,7 +103,7 @@ class Dispatch:
         arrival: Completion[Outcome] = Completion(kernel)
         call.waiter = arrival
         # A middleware may send the same attempt twice.
-        call.started = None
+        call.started, call.answered = None, False
         kernel.outstanding += 1
         self._backend.submit(call, _post)
         return arrival
@@ -145,6 +145,7 @@ class Dispatch:
 def _post(call: Call, outcome: Outcome) -> None:
     """From the thread that ran *call*."""
     admit = call.admit
+    call.answered = True
     call.run.kernel.post(_arrived, call, outcome)
     # After that: what a circuit refuses because of this failure arrives later than it.
     if admit is not None and not outcome.away:
@@ -152,6 +153,8 @@ def _post(call: Call, outcome: Outcome) -> None:
 
 
 def _arrived(call: Call, outcome: Outcome) -> None:
+    # From here on it is a middleware that takes its time.
+    call.answered = False
     if not call.cancelled:
         call.run.kernel.outstanding -= 1
         # It holds the outcome: an error would lead back to the call.
