@@ -317,7 +317,8 @@ class _Loaded:
 
     # Without `__set__` it gives way to what an instance has of that name.
     def __get__(self, outcome: Outcome, owner: type) -> Any:
-        outcome._load(outcome)
+        # Once, and let go: it holds all that came with the value.
+        outcome.__dict__.pop("_load")(outcome)
         return outcome.__dict__[self._name]
 
 

@@ -31,7 +31,7 @@ from typing import Final, NoReturn
 from daglite._clock import SystemClock
 from daglite.worker.main import Ends, Options, die_with, preload, take_over, work
 
-__all__ = ["ENDED", "FORKED", "NEWS", "REFUSED", "main"]
+__all__ = ["ENDED", "FORKED", "NEWS", "REFUSED", "interpreter_flags", "main"]
 
 NEWS: Final = Struct("<Bxxxiq")
 """
@@ -47,6 +47,12 @@ REFUSED: Final = 3
 
 _SUBREAPER: Final = 36
 """``PR_SET_CHILD_SUBREAPER``"""
+
+
+def interpreter_flags() -> list[str]:
+    """What another interpreter is started with to be like this one, as multiprocessing does it."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+    return flags
 
 
 def main() -> NoReturn:
@@ -70,7 +76,7 @@ def _spawn(told: int, ends: Ends) -> NoReturn:
     """Become a fresh interpreter that is a worker."""
     for end in (told, *ends):
         os.set_inheritable(end, True)
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+    flags = interpreter_flags()
     program = "from daglite.worker.main import main; main()"
     numbers = [str(end) for end in (told, *ends)]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

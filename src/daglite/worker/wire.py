@@ -49,8 +49,6 @@ LENGTH: Final = Struct("<Q")
 MOST_BUFFERS: Final = 256
 """Buffers whose lengths fit into a packet with all else."""
 
-# -- requests -----------------------------------------------------------------
-
 REQUEST: Final = Struct("<BxxxIQQQIIQd")
 """
 Kind, function's number, call's number, then in bulk: bytes of the function, bytes of the
@@ -62,8 +60,6 @@ STOP: Final = 2
 
 NO_LIMIT: Final = 0
 """In the place of a limit."""
-
-# -- results ------------------------------------------------------------------
 
 RESULT: Final = Struct("<BBxxIQQdddQ")
 """
@@ -80,8 +76,6 @@ BAD_RESULT: Final = 6
 
 RESULTS: Final = range(READY, BAD_RESULT + 1)
 """All kinds."""
-
-# -- slot ---------------------------------------------------------------------
 
 SLOT_BYTES: Final = 4096
 """Of the shared memory, a row of doubles."""

@@ -159,8 +159,6 @@ class ProcessBackend:
         )
         return options, (self.slots,)
 
-    # -- calls --------------------------------------------------------------------
-
     def submit(self, call: Call, done: Done) -> None:
         """Send *call* to a worker."""
         try:
@@ -225,8 +223,6 @@ class ProcessBackend:
     def processes(self) -> list[int]:
         """Process numbers of the workers that there are now."""
         return [] if self._supervisor is None else self._supervisor.processes
-
-    # -- inside -------------------------------------------------------------------
 
     def _started(self) -> Supervisor:
         supervisor = self._supervisor

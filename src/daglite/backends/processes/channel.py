@@ -134,8 +134,6 @@ class Channel:
         self._slot.release()
         self._memory.close()
 
-    # -- out ----------------------------------------------------------------------
-
     def push(self, packet: bytes) -> bool:
         """Send one packet; return whether there was room for it."""
         try:
@@ -175,8 +173,6 @@ class Channel:
             except BlockingIOError:
                 return numbers
             numbers.append(wire.REQUEST.unpack_from(packet)[2])
-
-    # -- in -----------------------------------------------------------------------
 
     def receive(self) -> tuple[list[Frame], bool]:
         """
@@ -238,8 +234,6 @@ class Channel:
             else:
                 break
         del data[:start]
-
-    # -- beside -------------------------------------------------------------------
 
     @property
     def running(self) -> tuple[int, float]:

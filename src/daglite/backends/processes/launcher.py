@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from daglite.backends.processes.channel import anonymous_file
-from daglite.worker.launcher import ENDED, FORKED, NEWS, REFUSED
+from daglite.worker.launcher import ENDED, FORKED, NEWS, REFUSED, interpreter_flags
 from daglite.worker.main import Ends, Options
 
 __all__ = ["Launcher", "News"]
@@ -163,7 +163,7 @@ class Launcher:
 
 
 def _started(end: int) -> subprocess.Popen[bytes]:
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+    flags = interpreter_flags()
     return subprocess.Popen(
         [sys.executable, *flags, "-c", _PROGRAM, str(end)],
         stdin=subprocess.DEVNULL,
