@@ -12,8 +12,11 @@ times, and the ratio of the smallest CPU times.  Where the three agree, a number
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import multiprocessing
+import os
+import signal
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -239,8 +242,11 @@ def _first(worker: _Worker, options: Options) -> bool:
 
 
 def _end(process: BaseProcess, pipe: Connection) -> None:
-    if process.is_alive():
-        process.kill()
+    assert process.pid is not None
+    with contextlib.suppress(ProcessLookupError):
+        # Also the processes of its pools, which would outlive it and keep our output open.
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
     pipe.close()
 

@@ -84,6 +84,7 @@ def serve_probe(pipe: Connection, case: str) -> None:
 
 
 def _guarded(pipe: Connection, serve: Callable[[], None]) -> None:
+    os.setpgid(0, 0)
     try:
         serve()
     except Exception as error:
