@@ -77,8 +77,9 @@ tests: $(VENV)/.ready-dev ## pytest, with branch coverage; real threads once mor
 	$(BIN)/pytest --ignore=$(EXAMPLES) --cov --cov-report=term
 	$(BIN)/pytest --ignore=$(EXAMPLES) tests/backends
 
-examples: $(VENV)/.ready-dev ## Run every example, and look at what it prints
+examples: $(VENV)/.ready-dev ## Run every example, and each benchmark once, untimed
 	$(BIN)/pytest $(EXAMPLES)
+	$(PY) -m benchmarks --check
 
 # --- on demand --------------------------------------------------------------
 

@@ -28,7 +28,16 @@ from typing import Any
 from benchmarks.model import Peer, Probe, Race, Reading, Target
 from benchmarks.worker import Failed, Sample, serve_peer, serve_probe
 
-__all__ = ["Lane", "Options", "RaceResult", "Verdict", "run_probe", "run_race", "verdicts"]
+__all__ = [
+    "Lane",
+    "Options",
+    "RaceResult",
+    "Verdict",
+    "missing",
+    "run_probe",
+    "run_race",
+    "verdicts",
+]
 
 _spawn = multiprocessing.get_context("spawn")
 
@@ -158,9 +167,9 @@ def run_race(race: Race, options: Options) -> RaceResult:
     workers: list[_Worker] = []
     try:
         for lane in lanes:
-            missing = _missing(lane.peer.needs)
-            if missing:
-                lane.note = f"not installed: {', '.join(missing)}"
+            absent = missing(lane.peer.needs)
+            if absent:
+                lane.note = f"not installed: {', '.join(absent)}"
                 continue
             worker = _start(lane, race, options)
             workers.append(worker)
@@ -181,9 +190,9 @@ def run_race(race: Race, options: Options) -> RaceResult:
 
 def run_probe(probe: Probe) -> list[Reading] | str:
     """Take the readings of *probe*, or say why there are none."""
-    missing = _missing(probe.needs)
-    if missing:
-        return f"not installed: {', '.join(missing)}"
+    absent = missing(probe.needs)
+    if absent:
+        return f"not installed: {', '.join(absent)}"
     process, pipe = _process(serve_probe, probe.name)
     answer = _receive(pipe, PATIENCE)
     _end(process, pipe)
@@ -211,7 +220,8 @@ def verdicts(result: RaceResult) -> list[Verdict]:
     return found
 
 
-def _missing(needs: Sequence[str]) -> list[str]:
+def missing(needs: Sequence[str]) -> list[str]:
+    """Those modules of *needs* that aren't installed."""
     return [name for name in needs if importlib.util.find_spec(name) is None]
 
 

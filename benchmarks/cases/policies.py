@@ -82,7 +82,7 @@ def _protect_shared(policy: str, scope: str) -> Callable[[], Wrap]:
         directory = tempfile.mkdtemp(prefix="daglite-")
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
         os.environ["DAGLITE_STATE_DIR"] = directory
-        of: dict[str, Any] = {"scope": scope}
+        of: dict[str, Any] = {"scope": scope, "key": "benchmark"}
         options: dict[str, Any] = {
             "breaker": {"circuit_breaker": CircuitBreaker(consecutive=5, **of)},
             "rate": {"rate_limit": RateLimit(1e9, burst=1000, **of)},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from benchmarks.model import Peer, Probe, Race, Reading, Run, Target
-from benchmarks.workload import inc
+from benchmarks.workload import die, inc
 
 __all__ = ["CASES"]
 
@@ -148,10 +147,6 @@ def _idle() -> list[Reading]:
     return [Reading("CPU time of the driver of an idle pool, for each second", idle * 1e3, "ms", 1)]
 
 
-def _die(x: int) -> None:
-    os.kill(os.getpid(), 9)
-
-
 def _replacement() -> list[Reading]:
     from daglite import evaluate, task
     from daglite.exceptions import WorkerDiedError
@@ -163,7 +158,7 @@ def _replacement() -> list[Reading]:
             began = time.perf_counter()
             for _ in range(_WORKERS):
                 try:
-                    evaluate(task(_die).bind(x=1), default_backend=backend)
+                    evaluate(task(die).bind(x=1), default_backend=backend)
                 except WorkerDiedError:
                     continue
             evaluate(task(inc).bind(x=1), default_backend=backend)
