@@ -108,6 +108,7 @@ class Planner:
             bare=False,
             passive=chain.passive,
             stateful=chain.stateful,
+            ahead=chain.may_skip and not chain.stateful,
             skip=partial(Shortcut(policies, task.name).in_run, dispatch) if skips else None,
             prompt=prompt,
         )

@@ -151,7 +151,7 @@ def test_a_call_that_runs(desk: Desk, journal: Journal) -> None:
     call = desk.submit(hanging, journal, 1)
     assert eventually(lambda: journal.notes == ["1"])
     if call.look is not None:
-        call.look()
+        call.look(call)
     assert call.started is not None
     assert call.worker
     stack = desk.backend.stack_of(call)

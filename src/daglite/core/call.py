@@ -131,8 +131,8 @@ class Call:
     growth = (1.0, 1.0)
     """What its limits of memory and of CPU time are multiplied by."""
     idle = False
-    look: Callable[[], None] | None = None
-    """Sets `started` if the function has started; set by a backend that isn't told at once."""
+    look: Callable[[Call], None] | None = None
+    """Asked with the call: sets `started` if the function has; of a backend that isn't told."""
     place: Any = None
     repeats = 0
     """How often this attempt was made before; see `repeated` and `beside`."""
@@ -235,16 +235,14 @@ class Call:
     @property
     def facts(self) -> Facts:
         """What its function may know of it; `expires` stands on the kernel's clock."""
+        return Facts(*self.plain_facts(self.expires))
+
+    def plain_facts(self, expires: float | None) -> tuple[Any, ...]:
+        """The same as a plain tuple, for which it *expires* on some other clock."""
         element = self.element if self.results is None else len(self.results)
-        return Facts(
-            self.run.id,
-            self.node_id,
-            self.target.name,
-            self.index,
-            element,
-            self.attempt,
-            self.expires,
-        )
+        target = self.target
+        run_id = self.run.id
+        return run_id, self.node_id, target.name, self.index, element, self.attempt, expires
 
     def remaining(self) -> float | None:
         """Seconds until the whole call must be done; None without such a limit."""
@@ -374,8 +372,10 @@ class Outcome:
             load: Sets both; called on the thread that asks, of which there is one.
             failed: Whether there is an error, as far as one can tell without looking.
         """
-        outcome = cls()
-        del outcome.value, outcome.error
+        # Not through `__init__`, which would set what comes later.
+        outcome = cls.__new__(cls)
+        outcome.started = outcome.worker = None
+        outcome.ran = 0.0
         outcome._load, outcome._failed = load, failed
         return outcome
 

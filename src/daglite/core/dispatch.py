@@ -18,7 +18,7 @@ from daglite.core.interrupts import Interrupted
 from daglite.core.kernel import Cancelled, Completion
 from daglite.core.protocols import Backend
 
-__all__ = ["Dispatch", "run_here"]
+__all__ = ["Dispatch", "run_here", "tell_if_abandoned"]
 
 
 def run_here(call: Call) -> Outcome:
@@ -122,24 +122,30 @@ class Dispatch:
 
     def _drop(self, call: Call) -> None:
         """End *call*, whose outcome isn't wanted any more, and say so if that doesn't work."""
-        backend, kernel = self._backend, call.run.kernel
+        backend = self._backend
         if call.started is None and call.look is not None:
-            call.look()
+            call.look(call)
         call.stack = backend.stack_of(call)
         # Here, so that a late answer is dropped whatever the backend makes of it.
         call.cancelled = True
         backend.cancel(call)
-        if call.started is None:
-            return
+        tell_if_abandoned(call, backend)
 
-        def look() -> None:
-            if backend.is_running(call):
-                elapsed = kernel.now() - (call.started or 0.0)
-                call.run.emit(
-                    CallAbandoned, call.node_id, call.node_name, call.element, call.attempt, elapsed
-                )
 
-        kernel.call_later(call.target.grace, look)
+def tell_if_abandoned(call: Call, backend: Backend) -> None:
+    """Say so if *call*, which was cancelled, still runs when its grace is over."""
+    if call.started is None:
+        return
+    kernel = call.run.kernel
+
+    def look() -> None:
+        if backend.is_running(call):
+            elapsed = kernel.now() - (call.started or 0.0)
+            call.run.emit(
+                CallAbandoned, call.node_id, call.node_name, call.element, call.attempt, elapsed
+            )
+
+    kernel.call_later(call.target.grace, look)
 
 
 def _post(call: Call, outcome: Outcome) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
+from daglite.core.ahead import Ahead
 from daglite.core.call import Call, Outcome
 from daglite.core.failures import error_of_call, error_of_node
 from daglite.core.frames import Frame
@@ -65,6 +66,7 @@ class Engine:
         self._value: Any = None
         self._ready: deque[Frame] = deque()
         self._here: deque[Frame | MapRun] = deque()
+        self._ahead: dict[Step, Ahead] = {}
         self._activities: set[Activity[Outcome]] = set()
         self._failures: list[ExecutionError] = []
         for frame in frames.values():
@@ -139,11 +141,17 @@ class Engine:
         if self.run.listeners.any:
             self.run.announce(node, None)
         call = Call(self.run, step, node.id, frame.index, None, args, node.kwnames)
-        if step.bare and not step.backend.capabilities.in_place:
-            self.run.kernel.outstanding += 1
-            step.backend.submit(call, self._post)
+        if step.ahead:
+            self._ahead_of(step).begin(call)
         else:
             self.adopt(call, step)
+
+    def _ahead_of(self, step: Step) -> Ahead:
+        ahead = self._ahead.get(step)
+        if ahead is None:
+            enter = partial(self.adopt, step=step)
+            ahead = self._ahead[step] = Ahead(self.run, step, self._settle, enter)
+        return ahead
 
     def _gather(self, frame: Frame, node: GatherNode) -> None:
         try:
@@ -193,14 +201,6 @@ class Engine:
         return activity
 
     # -- ending -------------------------------------------------------------------
-
-    def _post(self, call: Call, outcome: Outcome) -> None:
-        """From the thread that ran a bare call."""
-        self.run.kernel.post(self._arrived, call, outcome)
-
-    def _arrived(self, call: Call, outcome: Outcome) -> None:
-        self.run.kernel.outstanding -= 1
-        self._settle(call, outcome)
 
     def _ended(self, call: Call, activity: Activity[Outcome]) -> None:
         outcome = self.outcome_of(activity)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol, final
 
+from daglite.core.ahead import Ahead
 from daglite.core.call import Call, Outcome
 from daglite.core.elements import calls_of, number_of_calls
 from daglite.core.events import ElementFailed
@@ -95,7 +96,7 @@ class MapRun:
         self._parked = 0
         self._queued = 0
         self._activities: set[Activity[Outcome]] = set()
-        self._bare_calls: set[Call] = set()
+        self._ahead = Ahead(engine.run, step, self._arrived, self._enter) if step.ahead else None
         self._finished = 0
         self._losses = None if step.tolerance is None else Losses(step.tolerance)
         self._exhausted = False
@@ -179,13 +180,14 @@ class MapRun:
         if call is None:
             node = self.node
             call = Call(engine.run, step, node.id, self._index, element, args, node.kwnames)
-        if step.bare and not self._in_place:
-            engine.run.kernel.outstanding += 1
-            self._bare_calls.add(call)
-            step.backend.submit(call, self._post)
-            return
+        if self._ahead is not None:
+            self._ahead.begin(call)
+        else:
+            self._enter(call)
+
+    def _enter(self, call: Call) -> None:
         call.crowd = self
-        activity = engine.enter(call, step, partial(self._ended, call))
+        activity = self._engine.enter(call, self.step, partial(self._ended, call))
         if not activity.done:
             self._activities.add(activity)
 
@@ -205,25 +207,15 @@ class MapRun:
 
     # -- ending -------------------------------------------------------------------
 
-    def _post(self, call: Call, outcome: Outcome) -> None:
-        """From the thread that ran a bare call."""
-        self._engine.run.kernel.post(self._arrived, call, outcome)
-
     def _arrived(self, call: Call, outcome: Outcome) -> None:
-        if call.cancelled:
-            return
-        self._engine.run.kernel.outstanding -= 1
-        self._bare_calls.discard(call)
         self._take(call, outcome)
         self._refill()
 
     def _ended(self, call: Call, activity: Activity[Outcome]) -> None:
         self._activities.discard(activity)
         outcome = self._engine.outcome_of(activity)
-        if outcome is None:
-            return
-        self._take(call, outcome)
-        self._refill()
+        if outcome is not None:
+            self._arrived(call, outcome)
 
     def _take(self, call: Call, outcome: Outcome) -> None:
         self._under_way -= 1
@@ -276,14 +268,10 @@ class MapRun:
 
     def _drop(self) -> None:
         """End what is under way: at once, as the rest of the graph may go on."""
-        kernel, backend = self._engine.run.kernel, self.step.backend
         for activity in self._activities:
-            kernel.cancel(activity)
-        for call in self._bare_calls:
-            kernel.outstanding -= 1
-            call.cancelled = True
-            backend.cancel(call)
-        self._bare_calls.clear()
+            self._engine.run.kernel.cancel(activity)
+        if self._ahead is not None:
+            self._ahead.drop()
 
     def _settle(self) -> None:
         if not self._exhausted or self._settled:

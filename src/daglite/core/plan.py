@@ -46,6 +46,7 @@ class Step(Target):
         backend: Runs the calls.
         enter: The compiled chain, or the bare dispatch where there are no policies.
         bare: There is no chain.
+        ahead: Elsewhere, and the chain has nothing to do for calls that succeed in time.
         straight: In place, and nothing to wait for unless a call fails.
         skip: Makes the function that runs in place of the body, where states or the time must be
             looked at; None: the body itself runs, or the chain must be entered.
@@ -54,6 +55,7 @@ class Step(Target):
     """
 
     __slots__ = (
+        "ahead",
         "backend",
         "bare",
         "enter",
@@ -74,6 +76,7 @@ class Step(Target):
         bare: bool,
         passive: bool,
         stateful: bool = False,
+        ahead: bool = False,
         skip: Skip | None = None,
         prompt: bool = False,
     ) -> None:
@@ -100,6 +103,7 @@ class Step(Target):
         self.tolerance: MapPolicy | None = of_maps if tolerant else None
         quick = bare or passive or skip is not None
         # What runs without an engine stops at the first failed element.
+        self.ahead = (bare or ahead) and not backend.capabilities.in_place
         self.straight = quick and backend.capabilities.in_place and not tolerant
         self.skip = skip
 

@@ -92,6 +92,7 @@ class Shortcut:
         self._policies = policies
         self._name = name
         timeout = policies.timeout
+        self._total = None if timeout is None else timeout.total
         self.limit: float | None = None
         """Seconds that a call may take before its chain is entered; None: it is untimed."""
         if timeout is not None:
@@ -207,7 +208,7 @@ class Shortcut:
         """What *made* makes, where *ahead* runs it (see `Dispatch.ahead`)."""
         enter, places, circuit = self._gate(states)
         leave = None if places is None else partial(_leave, places)
-        limit = self.limit
+        limit, total = self.limit, self._total
         assert limit is not None
 
         def protected(*args: Any, **kwargs: Any) -> Any:
@@ -221,6 +222,8 @@ class Shortcut:
             try:
                 call = made(args, kwargs)
                 call.due = began
+                if total is not None:
+                    call.expires = began + total
                 outcome = ahead(call, limit)
                 if outcome is None:
                     # It goes on, and so it keeps its place.

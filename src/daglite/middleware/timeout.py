@@ -42,7 +42,7 @@ def _left(call: Call, limit: float) -> float:
         # In time, though the run was kept from looking.
         return limit
     if call.started is None and call.look is not None:
-        call.look()
+        call.look(call)
     if call.started is None:
         return limit
     return call.started + limit - call.run.kernel.now()

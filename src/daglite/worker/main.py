@@ -25,7 +25,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
-from typing import Any, NamedTuple, NoReturn, cast, final
+from typing import Any, Final, NamedTuple, NoReturn, cast, final
 
 from daglite import _codec
 from daglite._clock import SystemClock
@@ -38,7 +38,9 @@ from daglite.worker.surroundings import Surroundings, tell_stack
 __all__ = ["Ends", "Options", "die_with", "main", "preload", "take_over", "work"]
 
 _now = SystemClock.now
-_NOTHING = pickle.dumps(None, 5)
+_PLAIN: Final = frozenset({bool, bytes, float, int, str, type(None)})
+"""What plain pickle can do for certain, and has no buffers."""
+
 _PARENT_DEATH = 1
 """``PR_SET_PDEATHSIG``"""
 
@@ -144,7 +146,7 @@ class _Worker:
         self._poll = select.poll()
         self._poll.register(ends.requests, select.POLLIN)
         self._meter = Meter()
-        self._born_with = 0
+        self._most_resting = 0
         self._tired = False
         os.register_at_fork(after_in_child=self._forked)
 
@@ -154,7 +156,7 @@ class _Worker:
             return 1
         self._surroundings = Surroundings(self._ends.faults)
         gc.collect()
-        self._born_with = self._meter.resting()
+        self._most_resting = self._meter.resting() + self._options.max_resting
         self._send(wire.READY, 0, b"")
         size = wire.REQUEST.size
         while True:
@@ -223,7 +225,7 @@ class _Worker:
         if os.getpid() != self._pid:
             # A copy of this process that came back out of the call, which isn't its own.
             os._exit(1)
-        self._rest()
+        self._rest(peak)
         self._slot[wire.DONE] = number
         self._slot[wire.RUNNING] = 0
         self._send(kind, number, told, apart, started, ran, used, peak)
@@ -279,23 +281,29 @@ class _Worker:
             if memory and isinstance(error, MemoryError):
                 self._tired = True
             return wire.FAILED, _dumped_error(error), ()
-        if result is None:
-            return wire.RETURNED, _NOTHING, ()
         apart: list[pickle.PickleBuffer] = []
         try:
+            if type(result) in _PLAIN:
+                return wire.RETURNED, pickle.dumps(result, 5), ()
             return wire.RETURNED, _codec.dumps_apart(result, apart, label="result"), apart
         except BaseException as error:
             return wire.BAD_RESULT, _dumped_error(error), ()
 
-    def _rest(self) -> None:
-        """Be as before the call; what can't be undone ends this worker."""
+    def _rest(self, peak: int) -> None:
+        """
+        Be as before the call; what can't be undone ends this worker.
+
+        Args:
+            peak: The most bytes that were held meanwhile; 0: nobody knows.
+        """
         try:
             self._surroundings.restore()
         except BaseException:
             self._tired = True
         if threading.active_count() > 1 and _left_running():
             self._tired = True
-        if self._meter.resting() - self._born_with > self._options.max_resting:
+        most = self._most_resting
+        if (not peak or peak > most) and self._meter.resting() > most:
             self._tired = True
 
     def _send(

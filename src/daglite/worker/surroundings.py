@@ -12,27 +12,34 @@ from typing import Any, Final, final
 
 __all__ = ["Surroundings", "tell_stack"]
 
-# The plain functions: they are asked after each call, and making enums takes longer than asking.
-_handler_of: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-_mask: Callable[[int, Iterable[int]], set[int]] = getattr(
-    signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask
-)
+# What is behind `signal`, and plain numbers: they are asked after each call, and to make enums of
+# the answers, or to look into one, takes longer than asking.
+_plain: Final[Any] = sys.modules.get("_signal", signal)
+_handler_of: Final[Callable[[int], Any]] = _plain.getsignal
+_mask: Final[Callable[[int, Iterable[int]], set[int]]] = _plain.pthread_sigmask
 
-_WATCHED: Final = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGALRM,
-    signal.SIGPIPE,
-    signal.SIGCHLD,
-    signal.SIGUSR2,
-    signal.SIGPROF,
-    signal.SIGVTALRM,
-    signal.SIGXCPU,
+_WATCHED: Final = tuple(
+    map(
+        int,
+        (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+            signal.SIGQUIT,
+            signal.SIGALRM,
+            signal.SIGPIPE,
+            signal.SIGCHLD,
+            signal.SIGUSR2,
+            signal.SIGPROF,
+            signal.SIGVTALRM,
+            signal.SIGXCPU,
+        ),
+    )
 )
 _OUTPUTS: Final = (1, 2)
 _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL)
+_USR1: Final = int(signal.SIGUSR1)
+_BLOCK: Final = int(signal.SIG_BLOCK)
 
 
 @final
@@ -46,13 +53,13 @@ class Surroundings:
 
     def __init__(self, faults: int) -> None:
         self._faults = faults
-        self._asked = _handler_of(signal.SIGUSR1)
+        self._asked = _handler_of(_USR1)
         self._folder: str | None = None
         with contextlib.suppress(OSError):
             self._folder = os.getcwd()
         self._environ = dict(_raw_environ())
         self._handlers = [(which, _handler_of(which)) for which in _WATCHED]
-        self._mask = _mask(signal.SIG_BLOCK, ())
+        self._mask = _mask(_BLOCK, ())
         self._umask = os.umask(0o022)
         os.umask(self._umask)
         self._streams = sys.stdout, sys.stderr
@@ -86,11 +93,11 @@ class Surroundings:
         for which, handler in self._handlers:
             if _handler_of(which) is not handler and handler is not None:
                 signal.signal(which, handler)
-        if _handler_of(signal.SIGUSR1) is not self._asked:
+        if _handler_of(_USR1) is not self._asked:
             faulthandler.unregister(signal.SIGUSR1)
             tell_stack(self._faults)
-            self._asked = _handler_of(signal.SIGUSR1)
-        if _mask(signal.SIG_BLOCK, ()) != self._mask:
+            self._asked = _handler_of(_USR1)
+        if _mask(_BLOCK, ()) != self._mask:
             _mask(signal.SIG_SETMASK, self._mask)
         for timer in _TIMERS:
             if signal.getitimer(timer)[0]:

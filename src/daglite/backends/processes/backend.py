@@ -26,6 +26,7 @@ from daglite.backends.processes.deaths import memory_error, refused, stack_in
 from daglite.backends.processes.job import Function, Job, Limits
 from daglite.backends.processes.launcher import Launcher
 from daglite.backends.processes.supervisor import Supervisor
+from daglite.backends.processes.worker import Running
 from daglite.core.call import Call, Outcome
 from daglite.core.events import CallMeasured
 from daglite.core.protocols import Capabilities, Done
@@ -167,7 +168,7 @@ class ProcessBackend:
             done(call, Outcome(error=error))
             return
         call.place = job
-        call.look = partial(self._look, call, job)
+        call.look = self._look
         try:
             supervisor = self._started()
         except BackendError as error:
@@ -189,13 +190,11 @@ class ProcessBackend:
 
     def is_running(self, call: Call) -> bool:
         """Whether the cancelled *call* still runs."""
-        job, supervisor = call.place, self._supervisor
-        return supervisor is not None and supervisor.worker_of(job) is not None
+        return self._running(call) is not None
 
     def stack_of(self, call: Call) -> str | None:
         """Where *call* stands now, as text."""
-        job, supervisor = call.place, self._supervisor
-        running = None if supervisor is None else supervisor.worker_of(job)
+        running = self._running(call)
         if running is None:
             return None
         with contextlib.suppress(OSError, ValueError):
@@ -290,9 +289,12 @@ class ProcessBackend:
             wanted.cpus,
         )
 
-    def _look(self, call: Call, job: Job) -> None:
-        supervisor = self._supervisor
-        running = None if supervisor is None else supervisor.worker_of(job)
+    def _running(self, call: Call) -> Running | None:
+        job, supervisor = call.place, self._supervisor
+        return None if job is None or supervisor is None else supervisor.worker_of(job)
+
+    def _look(self, call: Call) -> None:
+        running = self._running(call)
         if running is not None and running.since:
             call.started = call.run.kernel.now() - (_now() - running.since)
             call.worker = running.worker.name
@@ -314,6 +316,8 @@ def _settle(job: Job, frame: Frame, worker: str) -> None:
     call = job.call
     started = call.run.kernel.now() - (_now() - frame.started)
     call.started, call.worker = started, worker
+    # The job leads back to the call: what is let go at once is no work for the collector.
+    call.place = None
     outcome = Outcome.to_be_loaded(partial(_load, job, frame), failed=frame.kind != wire.RETURNED)
     outcome.started, outcome.ran, outcome.worker = started, frame.ran, worker
     outcome.cpu_time = frame.cpu

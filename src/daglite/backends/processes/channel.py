@@ -205,7 +205,9 @@ class Channel:
         return frames, True
 
     def _parse(self, frames: list[Frame]) -> None:
-        data, start, end = self._received, 0, len(self._received)
+        # Frames keep parts of a copy, for the next bytes come into the same place.
+        data = memoryview(bytes(self._received))
+        start, end = 0, len(data)
         while end - start >= wire.RESULT.size:
             head = wire.RESULT.unpack_from(data, start)
             if head[0] not in wire.RESULTS:
@@ -215,12 +217,17 @@ class Channel:
             content = first + 8 * head[2]
             if end < content:
                 break
-            lengths = [head[4]]
-            lengths += [wire.LENGTH.unpack_from(data, first + 8 * n)[0] for n in range(head[2])]
-            size = sum(lengths)
+            lengths, size = [head[4]], head[4]
+            if head[2]:
+                lengths += [wire.LENGTH.unpack_from(data, first + 8 * n)[0] for n in range(head[2])]
+                size = sum(lengths)
             if end - content >= size:
                 start = content + size
-                frames.append(_frame(head, lengths, memoryview(bytes(data[content:start]))))
+                own = data[content:start]
+                if head[2]:
+                    # What is made from it stays, alone, and may be written to.
+                    own = memoryview(bytearray(own))
+                frames.append(_frame(head, lengths, own))
             elif size >= _LARGE:
                 try:
                     incoming = _Incoming(size, head, lengths)
@@ -233,7 +240,7 @@ class Channel:
                 start = end
             else:
                 break
-        del data[:start]
+        del self._received[:start]
 
     @property
     def running(self) -> tuple[int, float]:
@@ -279,7 +286,9 @@ class Channel:
 
 
 def _frame(head: tuple[int, ...], lengths: list[int], data: memoryview) -> Frame:
-    kind, tired, _, number, told, started, ran, cpu, peak = head
+    kind, tired, buffers, number, told, started, ran, cpu, peak = head
+    if not buffers:
+        return Frame(kind, tired, number, data, [], started, ran, cpu, peak)
     apart, start = [], told
     for length in lengths[1:]:
         apart.append(data[start : start + length])

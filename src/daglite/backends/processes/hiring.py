@@ -161,6 +161,7 @@ class Hiring:
             self._wait(news.error)
         else:
             wanted.process, wanted.handle = news.process, news.handle
+            wanted.name = f"daglite-{news.process}"
             if wanted.leaving is not None:
                 wanted.kill()
 

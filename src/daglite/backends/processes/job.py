@@ -83,6 +83,7 @@ class Job:
         body: Its arguments and facts, pickled.
         apart: Large buffers of them.
         limits: What it may use.
+        is_large: Its arguments fit in no packet.
         alone: It is sent only to a worker that has nothing else to do.
         number: What the worker knows it by; a new one each time that it is sent.
         beside: Some of it was sent beside the packet.
@@ -97,6 +98,7 @@ class Job:
         "call",
         "done",
         "function",
+        "is_large",
         "limits",
         "number",
         "peak",
@@ -108,32 +110,24 @@ class Job:
         self.function = function
         self.limits = limits
         self.apart: list[pickle.PickleBuffer] = []
-        facts = call.facts
         left = call.remaining()
-        if left is not None:
-            facts = facts._replace(expires=SystemClock.now() + left)
-        # A plain tuple is half the size, and as good.
-        self.body = _codec.dumps_apart(
-            (call.args, call.kwnames, tuple(facts)), self.apart, label="arguments"
-        )
+        facts = call.plain_facts(None if left is None else SystemClock.now() + left)
+        told = call.args, call.kwnames, facts
+        self.body = _codec.dumps_apart(told, self.apart, label="arguments")
         if len(self.apart) > wire.MOST_BUFFERS:
             self.apart = []
-            self.body = _codec.dumps((call.args, call.kwnames, tuple(facts)), label="arguments")
+            self.body = _codec.dumps(told, label="arguments")
+        self.is_large = bool(self.apart) or wire.REQUEST.size + len(self.body) > wire.PACKET
         self.alone = self.is_large or call.target.prompt or limits.cpus != 1
         self.number = 0
         self.beside = False
         self.peak = 0
 
-    @property
-    def is_large(self) -> bool:
-        """Whether its arguments fit in no packet."""
-        return bool(self.apart) or wire.REQUEST.size + len(self.body) > wire.PACKET
-
     def packet(self, number: int, function_bytes: int) -> tuple[bytes, list[Any]]:
         """What a worker is sent that shall know it as *number*: a packet, and what goes beside."""
         limits, large = self.limits, self.is_large
         self.number, self.beside = number, large or bool(function_bytes)
-        raws = [buffer.raw() for buffer in self.apart]
+        raws = [buffer.raw() for buffer in self.apart] if large else []
         head = wire.REQUEST.pack(
             wire.CALL,
             self.function.number,

@@ -221,10 +221,13 @@ class Supervisor:
             if worker.leaving is not None:
                 seconds = min(seconds or _PATIENCE, _PATIENCE)
             elif len(worker.jobs) > 1:
+                # Time enough to look at whatever comes after the one that runs.
                 seconds = min(seconds or _SHORT, _SHORT)
             for job in worker.jobs.values():
+                # The one that runs, or that is the next.
                 if job.limits.watched:
                     seconds = min(seconds or job.limits.interval, job.limits.interval)
+                break
         return None if seconds is None else seconds * 1_000
 
     def _await_room(self, worker: Worker) -> None:

@@ -26,6 +26,7 @@ class Worker:
     Attributes:
         number: What the launcher tells of it by.
         channel: To talk to it.
+        name: For records.
         process: Its process number; 0: it isn't there yet.
         handle: A pidfd of it.
         jobs: What it was sent and hasn't answered, by number.
@@ -51,6 +52,7 @@ class Worker:
         "known",
         "leaving",
         "lock",
+        "name",
         "number",
         "process",
         "ready",
@@ -62,6 +64,7 @@ class Worker:
     def __init__(self, number: int) -> None:
         self.number = number
         self.channel = Channel()
+        self.name = "daglite"
         self.process = 0
         self.handle = -1
         self.jobs: dict[int, Job] = {}
@@ -75,11 +78,6 @@ class Worker:
         self.fate: tuple[Job, Death] | None = None
         self.gone = False
         self.lock = threading.RLock()
-
-    @property
-    def name(self) -> str:
-        """For records."""
-        return f"daglite-{self.process}"
 
     @property
     def takes_calls(self) -> bool:
