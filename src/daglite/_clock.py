@@ -22,11 +22,18 @@ __all__ = [
     "nap",
     "now_and_wall_time",
     "process_time",
+    "time_asleep",
     "wall_time",
 ]
 
 process_time = time.process_time
 """CPU time that this process has used, in seconds."""
+
+
+def time_asleep() -> float:
+    """Seconds that this machine has slept: Linux counts from its start with, `Clock` without."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
 
 Inbox = SimpleQueue[Any]
 """Where other threads leave messages for a kernel."""

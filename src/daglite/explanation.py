@@ -48,6 +48,8 @@ class TaskExplanation:
         fewer: Whether there may be fewer calls: some are for what another map gives, which leaves
             failed elements out.
         backend: Name of its backend.
+        moved_for: Why that isn't the run's: what that one can't keep; empty: it is, or the task
+            names it.
         workers: How many calls run at a time there.
         policies: The resolved policies.
         origins: Slot of `policies` -> the strongest layer that had a part in it.
@@ -60,6 +62,7 @@ class TaskExplanation:
     calls: int | None
     fewer: bool
     backend: str
+    moved_for: tuple[str, ...]
     workers: int
     policies: PolicySet
     origins: Mapping[str, str]
@@ -283,6 +286,7 @@ def _explained(step: Step, bounds: CallBounds, count: _Count) -> TaskExplanation
         calls=count.calls,
         fewer=count.fewer,
         backend=step.backend.name,
+        moved_for=step.moved_for,
         workers=step.backend.slots,
         policies=step.policies,
         origins=FrozenMapping(step.policies.origins),
@@ -321,6 +325,8 @@ def _lines_of(task: TaskExplanation) -> Iterator[str]:
     nodes = f" of {task.nodes} nodes" if task.nodes > 1 else ""
     yield f"task {task.name!r}: {calls} {what}{nodes}"
     yield f"  chain     {' → '.join(task.chain)}"
+    if task.moved_for:
+        yield f"  moved     to {task.backend!r}, for {', '.join(task.moved_for)}"
     for slot, value in task.policies.given.items():
         if value is not None:
             yield f"  {slot:<9} {value!r:.200}  (from {task.origins.get(slot, '?')})"

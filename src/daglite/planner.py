@@ -84,7 +84,7 @@ class Planner:
             raise PolicyError(f"task {task.name!r}: {error.problem}", fix=error.fix) from error
         check_carried_out(f"task {task.name!r}", policies)
         try:
-            backend = self._backend_for(task, policies)
+            backend, moved_for = self._backend_for(task, policies)
         except BackendError as error:
             raise BackendError(f"task {task.name!r}: {error.problem}", fix=error.fix) from error
         check_promises(f"task {task.name!r}", policies, backend)
@@ -98,7 +98,9 @@ class Planner:
         except PolicyError as error:
             raise PolicyError(f"task {task.name!r}: {error.problem}", fix=error.fix) from error
         if chain is None:
-            return Step(task, policies, backend, dispatch, bare=True, passive=True)
+            return Step(
+                task, policies, backend, dispatch, bare=True, passive=True, moved_for=moved_for
+            )
         skips = chain.may_skip and not chain.passive and backend.capabilities.in_place
         return Step(
             task,
@@ -111,19 +113,26 @@ class Planner:
             ahead=chain.may_skip and not chain.stateful,
             skip=partial(Shortcut(policies, task.name).in_run, dispatch) if skips else None,
             prompt=prompt,
+            moved_for=moved_for,
         )
 
-    def _backend_for(self, task: TaskInfo, policies: PolicySet) -> Backend:
-        """The backend that *task* names; else the run's, if it can keep *policies*."""
+    def _backend_for(self, task: TaskInfo, policies: PolicySet) -> tuple[Backend, tuple[str, ...]]:
+        """
+        The backend that *task* names; else the run's, if it can keep *policies*; else "process".
+
+        Returns:
+            The backend, and what the run's can't keep.
+        """
         if task.backend is not None:
-            return self._find(task.backend)
+            return self._find(task.backend), ()
         backend = self._find(self._default_backend)
-        can = backend.capabilities
-        kills = policies.timeout is not None and policies.timeout.on_expiry == "kill"
-        limited = _limits(policies) or (policies.limits is not None and policies.limits.cpus != 1)
-        if (kills and not can.kill) or (limited and not can.limits):
-            return self._find("process")
-        return backend
+        can, timeout, limits = backend.capabilities, policies.timeout, policies.limits
+        beyond = [] if can.limits else _limits(policies)
+        if limits is not None and limits.cpus != 1 and not can.limits:
+            beyond.append(f"cpus={limits.cpus:g}")
+        if timeout is not None and timeout.on_expiry == "kill" and not can.kill:
+            beyond.append("on_expiry='kill'")
+        return (self._find("process") if beyond else backend), tuple(beyond)
 
 
 def _of_settings(settings: DagliteSettings) -> dict[str, Any]:

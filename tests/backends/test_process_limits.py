@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import Any
@@ -15,7 +16,7 @@ from tests.backends.faults import MB, MEMORY, Mark, same
 from tests.backends.journal import Journal, eventually
 from tests.backends.leftovers import Leftovers
 from tests.backends.tasks import hanging
-from tests.backends.usage import array, burn, burn_in_child, group, hold, multiply, sum_of
+from tests.backends.usage import array, burn, burn_in_child, group, hold, leave, multiply, sum_of
 
 HOW = ["pieces", "at once", "shared", "children"]
 
@@ -105,6 +106,18 @@ def test_cpu_time_of_earlier_calls_is_not_charged(leftovers: Leftovers) -> None:
         assert 0.5 < caught.value.used < 1.5
 
 
+def test_what_an_earlier_call_has_left_is_not_charged(leftovers: Leftovers) -> None:
+    """A child process that goes on: neither itself, nor its memory, nor its CPU time."""
+    limits = ResourceLimits("150MB", max_cpu_time=0.2, max_processes=1, poll_interval=0.01)
+    burns = task(burn_in_child).with_options(limits=limits)
+    with ProcessBackend(1) as backend:
+        child = evaluate(task(leave).bind(200 * MB, 0.3), default_backend=backend)
+        assert evaluate(burns.extend(seconds=[0.1, 0.1]), default_backend=backend) == [0, 0]
+        os.kill(child, 0)
+        with pytest.raises(CpuTimeLimitError):
+            evaluate(burns.bind(3.0), default_backend=backend)
+
+
 def test_numerical_libraries_under_a_limit(leftovers: Leftovers) -> None:
     """They work, threads and all: what they only reserve costs nothing."""
     pytest.importorskip("numpy")
@@ -137,6 +150,7 @@ def test_large_arguments_and_results(leftovers: Leftovers) -> None:
     assert total == size // 8
     assert values == list(range(500))
 
+
 @pytest.mark.parametrize("length", [10, 1_000_000])
 def test_arrays_that_come_back_are_ones_own(length: int) -> None:
     """They may be written to, whatever their size, and hold no more than themselves."""
@@ -145,7 +159,6 @@ def test_arrays_that_come_back_are_ones_own(length: int) -> None:
         made = evaluate(task(numpy.zeros).extend(shape=[length] * 3), default_backend=backend)
     made[0] += 1
     assert [array.sum() for array in made] == [length, 0, 0]
-
 
 
 def test_many_arrays_at_once(leftovers: Leftovers) -> None:

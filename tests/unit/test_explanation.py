@@ -15,6 +15,7 @@ from daglite import (
     MapPolicy,
     PolicySet,
     RateLimit,
+    ResourceLimits,
     RetryBudget,
     RetryPolicy,
     TimeoutPolicy,
@@ -184,6 +185,30 @@ def test_backends_have_workers_of_their_own() -> None:
     ]
     assert found.bound.seconds == 10 + 10 + 2.5
     assert isinstance(found.pools[0], WorkerPool)
+
+
+BEYOND = work.with_options(
+    timeout=TimeoutPolicy(3, on_expiry="kill"), limits=ResourceLimits(max_memory="1GB", cpus=2)
+)
+
+
+@pytest.mark.parametrize(
+    ("expr", "default", "backend", "moved"),
+    [
+        (BEYOND.bind(), "threading", "process", True),
+        (BEYOND.bind(), "process", "process", False),
+        (BEYOND.with_options(backend="process").bind(), "threading", "process", False),
+        (work.bind(), "threading", "threading", False),
+    ],
+)
+def test_where_a_task_runs_and_why(expr: Any, default: str, backend: str, moved: bool) -> None:
+    """One that the run's backend can't keep runs on "process"; it says what for."""
+    found = explain(expr, default_backend=default)
+    (only,) = found.tasks
+    assert only.backend == backend
+    assert only.moved_for == (("max_memory", "cpus=2", "on_expiry='kill'") if moved else ())
+    line = "  moved     to 'process', for max_memory, cpus=2, on_expiry='kill'"
+    assert (line in found.splitlines()) == moved
 
 
 @pytest.mark.parametrize(

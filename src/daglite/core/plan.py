@@ -51,6 +51,7 @@ class Step(Target):
         skip: Makes the function that runs in place of the body, where states or the time must be
             looked at; None: the body itself runs, or the chain must be entered.
         stateful: The chain needs `Run.states`.
+        moved_for: What the run's backend can't keep, where the task named none.
         tolerance: What a map does with failed elements; None: the first one fails it.
     """
 
@@ -59,6 +60,7 @@ class Step(Target):
         "backend",
         "bare",
         "enter",
+        "moved_for",
         "policies",
         "skip",
         "stateful",
@@ -79,6 +81,7 @@ class Step(Target):
         ahead: bool = False,
         skip: Skip | None = None,
         prompt: bool = False,
+        moved_for: tuple[str, ...] = (),
     ) -> None:
         timeout = policies.timeout
         body: Callable[..., Any] = body_of(task.func)
@@ -96,6 +99,7 @@ class Step(Target):
         self.policies = policies
         self.backend = backend
         self.enter = enter
+        self.moved_for = moved_for
         self.bare = bare
         self.stateful = stateful
         of_maps = policies.map_policy

@@ -1,6 +1,8 @@
 """
 What a worker and its child processes use, as seen from outside.
 
+A child process that an earlier call has left behind is none of the present one's.
+
 Memory is what they hold for themselves: anonymous and shared, not files that are mapped.  The
 pages that a child shares with its parent after a fork are counted once, but finding that out is
 slow, so it is done only when the quick sum is above the limit.
@@ -12,6 +14,7 @@ import os
 from collections.abc import Iterator
 from typing import Final, final
 
+from daglite._clock import time_asleep
 from daglite.backends.processes.channel import Channel
 from daglite.backends.processes.deaths import Death
 from daglite.backends.processes.job import Job
@@ -19,6 +22,9 @@ from daglite.backends.processes.job import Job
 __all__ = ["Watch", "memory_of", "tree_of"]
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
+_BORN: Final = 19
+_CPU: Final = slice(11, 15)
+"""User and system time, its own and that of its ended children."""
 
 
 @final
@@ -44,7 +50,8 @@ class Watch:
             return None
         self._last[process] = now
         try:
-            tree = list(tree_of(process))
+            since = channel.running[1]
+            tree = [member for member in tree_of(process) if _belongs(member, process, since)]
             if limits.memory:
                 held = memory_of(tree)
                 job.peak = max(job.peak, held)
@@ -75,6 +82,18 @@ def tree_of(process: int) -> Iterator[int]:
         except OSError:
             # It is gone, and what it had has gone to somebody else.
             continue
+
+
+def _belongs(member: int, process: int, since: float) -> bool:
+    """Whether *member* is the worker *process*, or was made after *since* (monotonic clock)."""
+    if member == process:
+        return True
+    try:
+        born = int(_stat_of(member)[_BORN]) / _TICK
+    except OSError:
+        return False
+    # The kernel cuts it off to a tick.
+    return born + 1 / _TICK > since + time_asleep()
 
 
 def memory_of(tree: list[int]) -> int:
@@ -110,8 +129,12 @@ def _proportional(process: int) -> int:
 def _cpu_of(process: int) -> float:
     """Seconds of CPU time that *process* and its ended children have used."""
     try:
-        with open(f"/proc/{process}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        return sum(map(int, _stat_of(process)[_CPU])) / _TICK
     except OSError:
         return 0.0
-    return sum(map(int, fields[11:15])) / _TICK
+
+
+def _stat_of(process: int) -> list[bytes]:
+    """What the kernel tells of *process*, after its name, which may hold anything."""
+    with open(f"/proc/{process}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
