@@ -153,7 +153,8 @@ def of_waits(case: Case, story: Story) -> Iterator[str]:
     for event in failures:
         number, wait = event.attempt, parked.get(event.attempt)
         last = wait is None and not any(attempt > number for attempt, _ in story.starts)
-        lost += isinstance(event.error, WorkerDiedError)
+        # Where no worker can be lost, it is the function that has failed.
+        lost += isinstance(event.error, WorkerDiedError) and case.backend == "scripted"
         left = lost <= retry.infrastructure_retries and number - lost <= retry.max_retries
         if not left or is_total(event.error):
             assert last
