@@ -682,3 +682,27 @@ def test_a_probe_of_an_earlier_round_isnt_confirmed() -> None:
     assert breaker.confirm(probe, 11) is None
     assert breaker.last is not None
     assert breaker.last.after == "forced_open"
+
+
+# -- as data --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("later", [0.0, 20.0, 1_000.0])
+def test_a_break_goes_on_elsewhere(later: float) -> None:
+    """What is left of it is what counts, whatever the other clock says."""
+    other = made(consecutive=1, failure_rate=None, break_for=30)
+    other.load(opened(100, break_for=30).dump(110), later)
+    assert other.permit(later) == 20
+    assert other.permit(later + 19) == 1
+    let_go(other, later + 20)
+
+
+def test_a_lease_goes_on_elsewhere() -> None:
+    """The probe that was let go keeps its place for what is left of its lease."""
+    breaker = opened(100, break_for=30, probe_lease=7)
+    let_go(breaker, 130)
+    other = made(consecutive=1, failure_rate=None, break_for=30, probe_lease=7)
+    other.load(breaker.dump(132), 1_000)
+    assert other.permit(1_000) == 5
+    assert other.permit(1_004) == 1
+    let_go(other, 1_005)
