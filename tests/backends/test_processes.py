@@ -226,6 +226,14 @@ def test_the_shared_pool() -> None:
         ({"memory": 0}, "memory is a number from 1 up, not 0"),
         ({"start_method": "fork"}, "start_method is 'launcher' or 'spawn', not 'fork'"),
         ({"poll_interval": 0}, "poll_interval is seconds above 0, not 0"),
+        ({"poll_interval": "50ms"}, "poll_interval is seconds above 0, not '50ms'"),
+        ({"preload": "numpy"}, r"preload is a list of names of modules, not 'numpy'; write \['nu"),
+        ({"preload": 3}, "preload is a list of names of modules, not 3"),
+        ({"preload": [3]}, "preload has 3, which names no module"),
+        ({"initializer": 3}, "initializer is a function, not 3"),
+        ({"environment": [1]}, r"environment is a dict of variables, not \[1\]"),
+        ({"environment": {"A=B": "1"}}, "environment has 'A=B', which names none"),
+        ({"environment": {"A": 1}}, "environment has A=1; its value is text"),
     ],
 )
 def test_nonsense(options: dict[str, Any], told: str) -> None:

@@ -76,6 +76,7 @@ class Run:
         states: What policies remember between calls (a `Registry`); None if none of them does.
         of_graph: Whether it runs a graph; else it is one call of a protected function.
         caller: The task's `Call` that such a function was called in; None: in none.
+        kept: What backends keep for its calls, by backend.
         heard: Which transitions of circuits were told in this run: (breaker, number).
         on_loop: What makes its calls on an event loop (an `OnLoop`); None: a backend does.
     """
@@ -90,6 +91,7 @@ class Run:
         "cancelled",
         "heard",
         "id",
+        "kept",
         "kernel",
         "lane",
         "listeners",
@@ -111,6 +113,7 @@ class Run:
         self.caller: Any = None
         self.on_loop: Any = None
         self.heard: set[tuple[Any, int]] = set()
+        self.kept: dict[Any, dict[Any, Any]] = {}
         self._gates: dict[Any, Lane] = {}
         self.stopped = False
         self.cancelled = False

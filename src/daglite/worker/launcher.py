@@ -58,6 +58,8 @@ def interpreter_flags() -> list[str]:
 def main() -> NoReturn:
     """Serve the driver at the socket that this process was started with."""
     link = socket.socket(fileno=int(sys.argv[1]))
+    # Whoever started it may have signals blocked, and all that comes of it would have them so.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     _, (told,), _, _ = socket.recv_fds(link, 1, 1)

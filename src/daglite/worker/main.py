@@ -41,6 +41,9 @@ _now = SystemClock.now
 _PLAIN: Final = frozenset({bool, bytes, float, int, str, type(None)})
 """What plain pickle can do for certain, and has no buffers."""
 
+_PIECE: Final = 1 << 16
+"""Bytes that are thrown away at a time."""
+
 _PARENT_DEATH = 1
 """``PR_SET_PDEATHSIG``"""
 
@@ -142,7 +145,8 @@ class _Worker:
         self._options = options
         self._slot = memoryview(mmap.mmap(ends.slot, wire.SLOT_BYTES)).cast("d")
         self._pid = os.getpid()
-        self._functions: dict[int, Callable[..., Any]] = {}
+        # Bytes, as long as they can't be loaded.
+        self._functions: dict[int, Callable[..., Any] | bytearray] = {}
         self._poll = select.poll()
         self._poll.register(ends.requests, select.POLLIN)
         self._meter = Meter()
@@ -194,11 +198,14 @@ class _Worker:
         slot[wire.SINCE] = 0.0
         slot[wire.RUNNING] = number
         try:
-            if function_bytes:
-                loaded = self._functions[function] = self._load_function(function_bytes)
-            else:
-                loaded = self._functions[function]
-            args, kwnames, facts = self._load_arguments(rest, bulk, buffers)
+            # All of it comes out of the pipe, whatever can't be loaded.
+            try:
+                if function_bytes:
+                    self._functions[function] = self._bulk(function_bytes)
+            finally:
+                body, own = self._arguments(rest, bulk, buffers)
+            loaded = self._function(function)
+            args, kwnames, facts = pickle.loads(body, buffers=own)
             here.facts = Facts(*facts)
         except BaseException as error:
             self._answer(wire.BAD_ARGUMENTS, number, _dumped_error(error))
@@ -230,20 +237,43 @@ class _Worker:
         self._slot[wire.RUNNING] = 0
         self._send(kind, number, told, apart, started, ran, used, peak)
 
-    def _load_function(self, size: int) -> Callable[..., Any]:
-        data = self._bulk(size)
-        made: Callable[..., Any] = pickle.loads(data)
-        return made
+    def _function(self, number: int) -> Callable[..., Any]:
+        """What is called; loaded by the first call for which that works."""
+        known = self._functions[number]
+        if isinstance(known, bytearray):
+            known = self._functions[number] = pickle.loads(known)
+        function: Callable[..., Any] = known
+        return function
 
-    def _load_arguments(self, rest: bytes, bulk: int, buffers: int) -> Any:
+    def _arguments(
+        self, rest: bytes, bulk: int, buffers: int
+    ) -> tuple[bytes | bytearray, list[bytearray]]:
+        """What is to be loaded, and its buffers."""
         if not bulk:
-            return pickle.loads(rest)
+            return rest, []
         lengths = [wire.LENGTH.unpack_from(rest, 8 * index)[0] for index in range(buffers)]
-        data = self._bulk(bulk)
-        return pickle.loads(data, buffers=[self._bulk(length) for length in lengths])
+        parts: list[bytearray] = []
+        try:
+            for length in (bulk, *lengths):
+                parts.append(self._bulk(length))
+        except MemoryError:
+            for length in lengths[len(parts) :]:
+                self._skip(length)
+            raise
+        return parts[0], parts[1:]
 
     def _bulk(self, size: int) -> bytearray:
-        data = bytearray(size)
+        """
+        The next *size* bytes beside the packets.
+
+        Raises:
+            MemoryError: There is no room for them; they are gone.
+        """
+        try:
+            data = bytearray(size)
+        except MemoryError:
+            self._skip(size)
+            raise
         view, done = memoryview(data), 0
         while done < size:
             number = os.readv(self._ends.bulk, [view[done:]])
@@ -251,6 +281,13 @@ class _Worker:
                 os._exit(0)
             done += number
         return data
+
+    def _skip(self, size: int) -> None:
+        while size:
+            number = len(os.read(self._ends.bulk, min(size, _PIECE)))
+            if not number:
+                os._exit(0)
+            size -= number
 
     def _run(
         self,

@@ -23,6 +23,17 @@ _NONE = resource.RLIM_INFINITY
 _LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_DATA, resource.RLIMIT_CPU)
 
 
+def _first_beyond(files: int) -> int:
+    """From which number on a file has none, so that *files* more can be opened."""
+    beyond = files
+    for number in sorted(map(int, os.listdir("/proc/self/fd"))):
+        # One of them was the folder.
+        with contextlib.suppress(OSError):
+            os.get_inheritable(number)
+            beyond += number < beyond
+    return beyond
+
+
 @final
 class Meter:
     """Of the process that it is made in, and of one call at a time."""
@@ -33,8 +44,6 @@ class Meter:
         # Not everywhere may a process reset its own peak: it is then the highest so far.
         with contextlib.suppress(OSError):
             self._refs = os.open("/proc/self/clear_refs", os.O_WRONLY)
-        # Counting what is open opens one more.
-        self._files = max(map(int, os.listdir("/proc/self/fd")))
         self._usual = {which: resource.getrlimit(which) for which in _LIMITS}
         self._limited: list[int] = []
         self._cpu = 0.0
@@ -82,7 +91,7 @@ class Meter:
             cpu: Seconds of CPU time.
         """
         if files:
-            self._set(resource.RLIMIT_NOFILE, self._files + files)
+            self._set(resource.RLIMIT_NOFILE, _first_beyond(files))
         if memory:
             sizes = os.pread(self._sizes, 128, 0).split()
             data, resident = int(sizes[5]) * _PAGE, int(sizes[1]) * _PAGE

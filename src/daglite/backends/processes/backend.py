@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import Final, Literal, TypeAlias, final, get_args
+from typing import Any, Final, Literal, TypeAlias, final, get_args
 from weakref import WeakSet, WeakValueDictionary
 
 from typing_extensions import Self
@@ -45,6 +45,14 @@ _STACK: Final = 0.05
 """Seconds in which a process must tell where it is."""
 
 _GLANCE: Final = 0.002
+
+_MOST: Final = 1 << 31
+"""Seconds, or files, that are as good as no limit; what the system takes as a number."""
+
+_MOST_BYTES: Final = 1 << 62
+
+_RARELY: Final = 3600.0
+"""Seconds between two looks, at most."""
 
 
 class RemoteTraceback(Exception):  # noqa: N818
@@ -114,10 +122,12 @@ class ProcessBackend:
             raise BackendError(
                 f"ProcessBackend: start_method is 'launcher' or 'spawn', not {start_method!r}"
             )
-        if not poll_interval > 0:
+        given: object = poll_interval
+        if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
             raise BackendError(
                 f"ProcessBackend: poll_interval is seconds above 0, not {poll_interval!r}"
             )
+        _check_given(preload, initializer, environment)
         self.slots = len(os.sched_getaffinity(0)) if max_workers is None else max_workers
         self._start_method: StartMethod = start_method
         self._preload = tuple(preload)
@@ -128,7 +138,6 @@ class ProcessBackend:
         self._poll_interval = poll_interval
         self._memory = memory
         self._supervisor: Supervisor | None = None
-        self._functions: dict[int, tuple[str, Function]] = {}
         self._by_content: WeakValueDictionary[bytes, Function] = WeakValueDictionary()
         self._closed = False
         self._renew_lock()
@@ -255,18 +264,17 @@ class ProcessBackend:
 
     def _function_of(self, call: Call) -> Function:
         """*call*'s function for workers: as it was when its run first asked."""
+        kept = call.run.kept.get(self)
+        if kept is None:
+            kept = call.run.kept[self] = {}
         body = call.target.body
-        known = self._functions.get(id(body))
-        if known is not None and known[0] == call.run.id:
-            return known[1]
-        function = Function(body)
-        digest = blake2b(function.data, digest_size=16).digest()
-        function = self._by_content.setdefault(digest, function)
+        # The body is kept, too: its id could be another one's.
+        known: tuple[Any, Function] | None = kept.get(id(body))
         if known is None:
-            with contextlib.suppress(TypeError):
-                weakref.finalize(body, self._functions.pop, id(body), None).atexit = False
-        self._functions[id(body)] = call.run.id, function
-        return function
+            function = Function(body)
+            digest = blake2b(function.data, digest_size=16).digest()
+            known = kept[id(body)] = body, self._by_content.setdefault(digest, function)
+        return known[1]
 
     def _limits_of(self, call: Call) -> Limits:
         wanted = call.target.limits
@@ -274,7 +282,7 @@ class ProcessBackend:
             return _UNLIMITED
         growth, cpu = call.growth
         own = "poll_interval" in wanted.model_fields_set
-        memory = int((wanted.max_memory or 0) * growth)
+        memory = int(min((wanted.max_memory or 0) * growth, _MOST_BYTES))
         if self._memory is not None and memory > self._memory:
             raise BackendError(
                 f"max_memory={format_size(memory)} is more than all calls of the process pool may "
@@ -282,10 +290,10 @@ class ProcessBackend:
             )
         return Limits(
             memory,
-            (wanted.max_cpu_time or 0.0) * cpu,
-            wanted.max_open_files or 0,
+            min((wanted.max_cpu_time or 0.0) * cpu, _MOST),
+            min(wanted.max_open_files or 0, _MOST),
             wanted.max_processes,
-            wanted.poll_interval if own else self._poll_interval,
+            min(wanted.poll_interval if own else self._poll_interval, _RARELY),
             wanted.cpus,
         )
 
@@ -306,6 +314,33 @@ def _check_options(**numbers: int | None) -> None:
             raise BackendError(f"ProcessBackend: {name} is a whole number, not {number!r}")
         if number is not None and number < 1:
             raise BackendError(f"ProcessBackend: {name} is a number from 1 up, not {number!r}")
+
+
+def _check_given(preload: object, initializer: object, environment: object) -> None:
+    """Refuse what a worker couldn't be made with, while it is known who has asked for it."""
+    if isinstance(preload, str) or not isinstance(preload, Sequence):
+        raise BackendError(
+            f"ProcessBackend: preload is a list of names of modules, not {preload!r:.60}",
+            fix=f"write [{preload!r}]" if isinstance(preload, str) else None,
+        )
+    for name in preload:
+        if not isinstance(name, str):
+            raise BackendError(f"ProcessBackend: preload has {name!r:.60}, which names no module")
+    if initializer is not None and not callable(initializer):
+        raise BackendError(f"ProcessBackend: initializer is a function, not {initializer!r:.60}")
+    if environment is None:
+        return
+    if not isinstance(environment, Mapping):
+        raise BackendError(
+            f"ProcessBackend: environment is a dict of variables, not {environment!r:.60}"
+        )
+    for name, value in environment.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise BackendError(f"ProcessBackend: environment has {name!r:.60}, which names none")
+        if not isinstance(value, str) or "\0" in value:
+            raise BackendError(
+                f"ProcessBackend: environment has {name}={value!r:.60}; its value is text"
+            )
 
 
 _UNLIMITED: Final = Limits()
@@ -340,10 +375,9 @@ def _load(job: Job, frame: Frame, outcome: Outcome) -> None:
             outcome.value = pickle.loads(frame.told, buffers=frame.apart)
         else:
             outcome.error = _error_in(job, frame, peak)
-    except KeyboardInterrupt:
-        # The user's, of whom this is the thread.
-        raise
     except BaseException as trouble:
+        if _is_the_users(trouble):
+            raise
         outcome.error = SerializationError(f"the result can't be loaded here: {trouble!r}")
         outcome.error.__cause__ = trouble
 
@@ -354,9 +388,9 @@ def _error_in(job: Job, frame: Frame, peak: int) -> BaseException:
     if data is not None:
         try:
             error = pickle.loads(data)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
+        except BaseException as trouble:
+            if _is_the_users(trouble):
+                raise
             error = None
     if error is None:
         error = RemoteError._from_texts(type_name, message, trace)
@@ -367,6 +401,12 @@ def _error_in(job: Job, frame: Frame, peak: int) -> BaseException:
     if frame.kind == wire.FAILED:
         error.__cause__ = RemoteTraceback(trace)
     return error
+
+
+def _is_the_users(error: BaseException) -> bool:
+    """Whether it is a Ctrl-C, which comes on the main thread alone."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and isinstance(error, KeyboardInterrupt)
 
 
 _backends: WeakSet[ProcessBackend] = WeakSet()

@@ -26,6 +26,12 @@ _READ: Final = 1 << 18
 _LARGE: Final = 1 << 17
 """Bytes of a frame from which it is read straight into its place."""
 
+_HUGE: Final = 1 << 24
+"""Bytes of a frame from which its place isn't filled with zeros first."""
+
+_TURN: Final = 1 << 25
+"""Bytes after which other workers are listened to."""
+
 
 class Frame(NamedTuple):
     """How a call ended, as its worker tells it."""
@@ -58,7 +64,9 @@ class _Incoming:
     __slots__ = ("data", "done", "head", "lengths")
 
     def __init__(self, size: int, head: tuple[int, ...], lengths: list[int]) -> None:
-        self.data = memoryview(bytearray(size))
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        place = bytearray(size) if size < _HUGE else mmap.mmap(-1, size, private)
+        self.data = memoryview(place)
         self.done = 0
         self.head = head
         self.lengths = lengths
@@ -174,14 +182,20 @@ class Channel:
                 return numbers
             numbers.append(wire.REQUEST.unpack_from(packet)[2])
 
-    def receive(self) -> tuple[list[Frame], bool]:
+    def receive(self, *, all_there_is: bool = False) -> tuple[list[Frame], bool]:
         """
         Frames that have come in full, and whether nothing more will.
 
         That is when the worker has closed its end, or is `garbled`.
+
+        Args:
+            all_there_is: However much; else it leaves off when it is others' turn.
         """
         frames: list[Frame] = []
+        left = _TURN
         while not self.garbled:
+            if left <= 0 and not all_there_is:
+                return frames, False
             incoming = self._incoming
             try:
                 if incoming is not None:
@@ -189,6 +203,7 @@ class Channel:
                     if not done:
                         return frames, True
                     incoming.done += done
+                    left -= done
                     if incoming.done == len(incoming.data):
                         self._incoming = None
                         frames.append(_frame(incoming.head, incoming.lengths, incoming.data))
@@ -198,6 +213,7 @@ class Channel:
                 return frames, False
             if not data:
                 return frames, True
+            left -= len(data)
             self._received += data
             self._parse(frames)
             if len(data) < _READ and self._incoming is None and not self.garbled:
@@ -231,7 +247,7 @@ class Channel:
             elif size >= _LARGE:
                 try:
                     incoming = _Incoming(size, head, lengths)
-                except (MemoryError, OverflowError):
+                except (MemoryError, OverflowError, OSError):
                     self.garbled = True
                     break
                 self._incoming = incoming

@@ -166,6 +166,8 @@ class Supervisor:
         self._ears.ring()
 
     def _main(self) -> None:
+        # Where the driver wants to be ended by it, a worker that dies while it is written to would.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
         try:
             self._loop()
             error = BackendError("the process pool is closed")
@@ -237,8 +239,8 @@ class Supervisor:
 
         self._ears.hear(worker.channel.bulk, flush, select.POLLOUT)
 
-    def _receive(self, worker: Worker) -> None:
-        frames, ended = worker.channel.receive()
+    def _receive(self, worker: Worker, *, all_there_is: bool = False) -> None:
+        frames, ended = worker.channel.receive(all_there_is=all_there_is)
         if ended:
             self._ears.unhear(worker.channel.results)
         for frame in frames:
@@ -313,7 +315,7 @@ class Supervisor:
 
     def _bury(self, worker: Worker, code: int | None) -> None:
         """*worker* is dead: say so to the call that ran, and give the others to somebody else."""
-        self._receive(worker)
+        self._receive(worker, all_there_is=True)
         self._calls.take_back(worker)
         del self._workers[worker.number]
         self._ears.unhear(worker.channel.results)
