@@ -486,6 +486,27 @@ def test_scope_process_is_shared_with_runs() -> None:
         protect(Flaky(0).call, circuit_breaker=policy)()
 
 
+def test_scope_process_is_shared_as_long_as_one_function_uses_it() -> None:
+    """The first of them is gone, and a run can't have the key for another policy."""
+    policy = breaker(on_open="fail", key=next(_keys), scope="process")
+    first = protect(Flaky(0).call, circuit_breaker=policy)
+    second = protect(Flaky(0).call, circuit_breaker=policy)
+    assert first() == 1
+    del first
+    gc.collect()
+
+    @task(circuit_breaker=policy)
+    def broken() -> None:
+        raise OSError("down")
+
+    changed = broken.with_options(circuit_breaker=policy.model_copy(update={"probes": 2}))
+    with pytest.raises(PolicyError, match="share the circuit breaker"):
+        evaluate(changed.bind())
+    fail(lambda: evaluate(broken.bind()), 2)
+    with pytest.raises(CircuitOpenError):
+        second()
+
+
 def test_a_rate(kind: str) -> None:
     flaky = Flaky(0)
     protected = flaky.protected(kind, rate_limit=RateLimit(2, burst=2))

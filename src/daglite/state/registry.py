@@ -221,8 +221,12 @@ class Registry:
     def _taken_back(self, name: tuple[Kind, str], holder: Registry) -> None:
         with self._lock:
             entry = self._entries.get(name)
-            if entry is not None and entry.holders is not None:
-                entry.holders.discard(holder)
+            if entry is None or entry.holders is None:
+                return
+            entry.holders.discard(holder)
+        source = self._beyond.get(entry.scope)
+        if isinstance(source, Registry):
+            source._taken_back(name, holder)
 
     def _find(
         self,
@@ -250,6 +254,12 @@ class Registry:
             _refuse(kind, key, (entry.user, user), "policy", (entry.policy, policy))
         if entry.scope != scope:
             _refuse(kind, key, (entry.user, user), "scope", (entry.scope, scope))
+        if holder is not None and isinstance(source, Registry):
+            # It has to know of each holder: the first one may end before the others.
+            state = source.lend(kind, key, policy, user, holder, scope)
+            if state is not entry.state:
+                # There it was given up while nobody used it.
+                entry = self._entered((kind, key), entry, entry._replace(state=state))
         if holder is not None and entry.holders is not None:
             with self._lock:
                 entry.holders.add(holder)

@@ -202,3 +202,43 @@ def test_a_registry_between_two() -> None:
     assert asks("run", WantedBucket(7))[1] is own
     assert process.breakers() == ()
     assert other.bucket(WantedBucket(7), "api", "fetch", "run") is own
+
+
+def test_a_registry_between_two_tells_the_wider_one_of_each_holder() -> None:
+    """So a state is there until the last of them has ended, or left, and not the first."""
+    process = Registry()
+    between = Registry({"process": process})
+
+    def holder() -> tuple[Registry, Any]:
+        registry = Registry({"process": between})
+        return registry, registry.bucket(WantedBucket(5), "api", "fetch", "process")
+
+    first, shared = holder()
+    second, too = holder()
+    third, three = holder()
+    assert shared is too is three
+    del first, second
+    later = Registry({"process": process})
+    with pytest.raises(PolicyError, match="share the rate limit 'api', but not its policy"):
+        later.bucket(WantedBucket(6), "api", "store", "process")
+    third.leave()
+    assert later.bucket(WantedBucket(6), "api", "store", "process") is not shared
+
+
+def test_a_registry_between_two_keeps_nothing_that_was_given_up() -> None:
+    """What the wider one made anew meanwhile is what the next one gets."""
+    process = Registry()
+    between = Registry({"process": process})
+
+    def asks(source: Registry, rate: int) -> tuple[Registry, Any]:
+        registry = Registry({"process": source})
+        return registry, registry.bucket(WantedBucket(rate), "api", "fetch", "process")
+
+    asks(between, 5)[0].leave()
+    asks(process, 6)[0].leave()
+    there, made = asks(process, 5)
+    here, same = asks(between, 5)
+    assert same is made
+    there.leave()
+    assert asks(process, 5)[1] is made
+    here.leave()
