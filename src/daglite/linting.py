@@ -164,8 +164,9 @@ class _LookedAt:
 
 def _parts_of(task: str, error: PolicyError | BackendError) -> tuple[str, str]:
     """Message and fix; what a finding says before them is left out."""
-    name = f"task {task!r}"
-    message = error.problem.removeprefix(f"{name}: ").removeprefix(f"{name} ")
+    message = error.problem
+    for name in (f"task {task!r}", f"{task!r}"):
+        message = message.removeprefix(f"{name}: ").removeprefix(f"{name} ")
     return message, "see the message" if error.fix is None else error.fix
 
 

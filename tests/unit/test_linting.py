@@ -124,6 +124,15 @@ def test_a_key_that_is_used_already(scope: Any) -> None:
     assert (refused() == []) is (scope == "process")
 
 
+def test_a_task_that_is_refused_its_own_key_is_named_once() -> None:
+    """The finding says which one it is, so its message needn't."""
+    limits = [work.with_options(rate_limit=RateLimit(each, key="api")) for each in (1, 2)]
+    (found,) = (f for f in lint([each.bind(x=1) for each in limits]) if f.code == "DGL002")
+    assert str(found).startswith(
+        "DGL002 error: task 'work': uses the rate limit 'api' with more than one policy: RateLimit("
+    )
+
+
 REFUSED: list[tuple[Expression, PolicySet | None, str, str]] = [
     (lambda: one(cache=True), None, "^cache= can't be carried out", "^leave it out$"),
     (lambda: one(backend="thread"), None, "^there is no backend 'thread'$", "^did you mean 'thr"),
