@@ -8,6 +8,7 @@ A block is left out when an HTML comment right before it says why: ``<!-- no-run
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
+import daglite
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 50.0  # seconds for one page; below pytest's own limit, so that the page is named
@@ -80,6 +83,23 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *(page for page in docs if "_build" not in page.parts)]
 
 
+def run(script: str, name: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run *script* in an empty folder, on a machine whose processes have shared nothing so far."""
+    file = folder / f"{name.replace('-', '_')}_page.py"
+    file.write_text(script, encoding="utf-8")
+    work = folder / "work"
+    work.mkdir()
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(file)],
+        cwd=work,
+        env={**os.environ, "DAGLITE_STATE_DIR": str(folder / "state")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+
+
 PAGES = [str(page.relative_to(ROOT)) for page in pages()]
 
 
@@ -89,18 +109,7 @@ def test_blocks_of_the_page_run(page: str, tmp_path: Path) -> None:
     script = to_script(find_blocks((ROOT / page).read_text(encoding="utf-8")))
     if not script.strip():
         pytest.skip("no Python block")
-    file = tmp_path / f"{Path(page).stem.replace('-', '_')}_page.py"
-    file.write_text(script, encoding="utf-8")
-    work = tmp_path / "work"
-    work.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(file)],
-        cwd=work,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
+    done = run(script, Path(page).stem, tmp_path)
     assert done.returncode == 0, f"{page}:\n{done.stdout}\n{done.stderr}"
 
 
@@ -109,6 +118,14 @@ def test_left_out_blocks_say_why(page: str) -> None:
     """A block that doesn't run has a reason."""
     for block in find_blocks((ROOT / page).read_text(encoding="utf-8")):
         assert block.no_run != "", f"{page}:{block.line}: no-run without a reason"
+
+
+def test_a_page_sees_no_circuit_of_other_tests(tmp_path: Path) -> None:
+    """Whatever was shared by the processes of this machine before, its breakers are its own."""
+    daglite.protect(lambda: None, circuit_breaker=daglite.CircuitBreaker("before", scope="host"))()
+    assert "before" in [each.key for each in daglite.breakers()]
+    done = run("import daglite\nassert daglite.breakers() == ()\n", "own", tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 PAGE = """\
