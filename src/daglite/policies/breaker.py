@@ -172,6 +172,13 @@ class CircuitBreaker(Policy):
         """
         return self.probes * (math.floor(self.max_park / self.break_for) + 1)
 
+    def _inherited(self, weaker: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Whoever says how long to wait inherits no circuit that nobody waits for."""
+        kept, said = super()._inherited(weaker), self._said
+        if "max_park" not in said or "on_open" in said or kept.get("on_open") != "fail":
+            return kept
+        return {name: value for name, value in kept.items() if name != "on_open"}
+
     @classmethod
     def _agreed(cls, weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
         """A window of the other type than the one that was chosen over it is left out."""

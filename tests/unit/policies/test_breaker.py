@@ -135,6 +135,23 @@ class TestMerging:
         assert result == CircuitBreaker(**merged)
         assert result.given == CircuitBreaker(**merged).given
 
+    def test_who_says_how_long_to_wait_lets_wait(self):
+        """A weaker layer whose calls fail at once takes nothing of that away."""
+        weakest, middle = CircuitBreaker("api", on_open="fail"), CircuitBreaker(max_park=5)
+        assert middle.merged_over(weakest).given == {"key": "api", "max_park": 5.0}
+        assert middle.merged_over(weakest).on_open == "park"
+        for strongest, expected in [
+            (CircuitBreaker(probes=2), CircuitBreaker("api", probes=2, max_park=5)),
+            (CircuitBreaker(on_open="fail"), CircuitBreaker("api", on_open="fail")),
+            (
+                CircuitBreaker(on_open="park"),
+                CircuitBreaker("api", on_open="park", max_park=5),
+            ),
+            (CircuitBreaker(max_park=9), CircuitBreaker("api", max_park=9)),
+        ]:
+            assert strongest.merged_over(middle.merged_over(weakest)) == expected
+            assert strongest.merged_over(middle).merged_over(weakest) == expected
+
     @given(
         st.lists(
             st.fixed_dictionaries(
