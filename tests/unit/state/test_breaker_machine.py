@@ -30,6 +30,7 @@ class Going:
     era: int
     probe: bool
     went: float
+    """When its lease began."""
     ended: str | None = None
     """None while it is out; "failed", "well" or "neutral"."""
     end: float = 0.0
@@ -96,6 +97,14 @@ class Model:
             return None
         lease = self.policy.probe_lease or self.policy.break_for
         return min(call.went for call in out) + lease - now
+
+    def confirms(self, call: Going, now: float) -> bool:
+        """Whether *call* may start, as what it is in that moment: its place is one of now."""
+        kept = self.state == "half_open" and call in self.probes(now)[0]
+        if not kept and self.ask(now) is not None:
+            return False
+        call.era, call.probe, call.went = self.era, self.state == "half_open", now
+        return True
 
     def in_window(self, now: float) -> list[Going]:
         """The results that rates are made of: those since the last begin that are recent."""
@@ -240,6 +249,33 @@ class CircuitBreaker(RuleBasedStateMachine):
             assert len(out) + len(back) <= self.policy.probes
         return going
 
+    @rule(data=st.data(), number=st.integers(1, 3))
+    def start(self, data: Any, number: int) -> None:
+        """Some that were let go come to a worker."""
+        for _ in range(number):
+            out = [call for call in self.model.calls if call.ended is None]
+            if out:
+                self.start_once(data.draw(st.sampled_from(out[:3] + out[-3:])))
+
+    def start_once(self, call: Going) -> None:
+        before, era, permit = self.model.state, self.model.era, call.permit
+        within = before == "half_open" and call in self.model.probes(self.now)[0]
+        answer, may = self.breaker.confirm(permit, self.now), self.model.confirms(call, self.now)
+        if answer is None:
+            assert not may
+            assert self.breaker.give_back(permit) == ()
+            call.ended, call.end = "neutral", self.now
+            return
+        assert may
+        if answer is not permit:
+            self.check(before, era, answer.transition)
+            assert not within
+        assert (answer.is_probe, answer.generation >= self.generation) == (call.probe, True)
+        self.generation, call.permit = answer.generation, answer
+        if call.probe:
+            out, back = self.model.probes(self.now)
+            assert len(out) + len(back) <= self.policy.probes
+
     @rule(ends=st.lists(st.tuples(ENDS, TIMES), min_size=1, max_size=6))
     def calls(self, ends: list[tuple[str, float]]) -> None:
         """Some that don't take long on this clock, whatever they say."""
@@ -257,6 +293,16 @@ class CircuitBreaker(RuleBasedStateMachine):
                 self.end_once(going, "failed", 2.5)
         self.until_asking_makes_sense(0.0)
         self.ask(asked, None)
+
+    @rule(asked=st.integers(1, 3), waits=st.lists(st.sampled_from([4, 20, 40]), max_size=4))
+    def probes_on_busy_workers(self, asked: int, waits: list[int]) -> None:
+        """They come to their workers late, and some start again, while others ask."""
+        self.an_outage(asked)
+        for eighths in waits:
+            self.later(eighths)
+            self.ask(asked, "a")
+            for call in [c for c in self.model.calls if c.probe and c.ended is None][-4:]:
+                self.start_once(call)
 
     @rule(data=st.data(), ended=ENDS, took=TIMES, number=st.integers(1, 4))
     def end(self, data: Any, ended: str, took: float, number: int) -> None:
