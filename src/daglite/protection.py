@@ -172,7 +172,7 @@ def _policies(whose: str, options: dict[str, Any]) -> PolicySet:
     try:
         policies = resolve_policies([("protect", given)])
     except PolicyError as error:
-        raise PolicyError(f"{whose}: {error}") from error
+        raise PolicyError(f"{whose}: {error.problem}", fix=error.fix) from error
     check_carried_out(whose, policies)
     return policies
 

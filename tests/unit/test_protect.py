@@ -1035,6 +1035,17 @@ def test_options_that_make_no_sense(options: Any, kind: type[Exception], says: s
         protect(plain, **options)
 
 
+def test_a_refusal_says_what_to_do() -> None:
+    """What is wrong and the way out are told apart, as they are for a task."""
+    with pytest.raises(PolicyError) as caught:
+        protect(plain, retry=STEADY, timeout=TimeoutPolicy(total=5))
+    error = caught.value
+    assert error.fix is not None
+    assert error.fix.startswith("shorten the wait, raise the limit")
+    assert error.problem.startswith("protect('plain'): no retry can ever start")
+    assert str(error) == f"{error.problem}; {error.fix}"
+
+
 def makes_a_coroutine() -> Any:
     return coroutine()
 
